@@ -1,0 +1,18 @@
+"""The errors a user meets: one line that says what was expected, what came, and the mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for; the command line prints its one line and exits with 2."""
+
+
+class SolveError(Exception):
+    """A solve that could not go on (a non-finite loss, a divergent Newton); the command line exits with 1."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` did you mean 'x'?`` for the known name nearest to ``name``, or an empty string."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

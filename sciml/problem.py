@@ -1,0 +1,88 @@
+"""A problem states one question: the physics, its parameters, its reference, and how an answer is scored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sciml.parameters import Configured
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sciml.solution import Solution
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A named input or output with its unit (CF: ``units`` and ``long_name``)."""
+
+    name: str
+    unit: str = "1"
+    long_name: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named arrays on named axes, as they stand in a solution file.
+
+    Args:
+        axes: coordinate values by axis, each of shape (n,).
+        arrays: ``{name: (axes, values)}``, the shape of values following its axes.
+        variables: unit and long name of any axis or array.
+    """
+
+    axes: Mapping[str, np.ndarray]
+    arrays: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+
+
+class Problem(Configured, ABC):
+    """One question. A concrete problem inherits the views it offers, its first view first."""
+
+    name: ClassVar[str] = ""
+    primary: ClassVar[str]
+    """The name of the score that tables show; smaller is better."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = plugin_name(cls)
+
+    @classmethod
+    def views(cls) -> tuple[type["Problem"], ...]:
+        """The views that this problem offers, in the order of its class header."""
+        return tuple(c for c in cls.__mro__ if Problem in c.__bases__)
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[Variable, ...]:
+        """What a solution is a function of."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[Variable, ...]:
+        """What a solution returns."""
+
+    @abstractmethod
+    def score(self, solution: "Solution", seed: int = 0) -> dict[str, float]:
+        """Return every score of a solution by name; ``primary`` is among them."""
+
+    @abstractmethod
+    def trivial(self) -> "Solution":
+        """Return the best answer that looks at no physics (the best constant, the prior)."""
+
+    @abstractmethod
+    def table(self, solution: "Solution") -> Table:
+        """Return the solution and its reference as named arrays for the solution file."""
+
+    @abstractmethod
+    def figures(self, solution: "Solution") -> Iterator[tuple[str, "Figure"]]:
+        """Yield named figures of the solution, its reference and its error."""
+
+
+def plugin_name(cls: type) -> str:
+    """Return the name by which users call a class: its file's stem, or its own name outside the plug-in folders."""
+    folder, _, stem = cls.__module__.rpartition(".")
+    return stem if folder in ("problems", "solvers") and not stem.startswith("_") else cls.__name__.lower()
