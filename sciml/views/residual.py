@@ -1,0 +1,164 @@
+"""The view of partial differential equations: residuals on a domain, and conditions on its parts."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sciml.conditions import Condition, Periodic, relations
+from sciml.domains import Domain, Part, Points
+from sciml.fields import Array, Derivative, Relation, trace
+from sciml.problem import Problem, Table, Variable
+from sciml.solution import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Derivatives = Callable[[Array, Sequence[Derivative]], Mapping[Derivative, Array]]
+"""An interpreter: given coordinates (n, axes) and the derivatives wanted, returns each with shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One scalar residual and the part of the domain where it must vanish."""
+
+    name: str
+    relation: Relation
+    part: Part
+    condition: Condition | None = None
+    """The condition it states; None for an equation in the interior."""
+
+    def residual(self, points: Points, derivatives: Derivatives) -> Array:
+        """Return the residual at the points, shape (n,)."""
+        axes, needs = self.relation.axes, self.relation.needs
+        arguments = points.arguments(axes)
+        value = self.relation(derivatives(points.coordinates, needs), arguments)
+        if points.partner is None:
+            return value
+        return value - self.relation(derivatives(points.partner, needs), arguments)
+
+
+class Residual(Problem):
+    """Fields on a domain obey ``equations = 0`` inside and ``conditions`` on parts of it."""
+
+    primary = "relative_l2"
+    fields: ClassVar[tuple[Variable, ...]] = (Variable("u"),)
+    reference_error: ClassVar[float]
+    """Relative accuracy of ``reference``, as its docstring justifies."""
+
+    @abstractmethod
+    def domain(self) -> Domain:
+        """Return where the equations hold."""
+
+    @abstractmethod
+    def equations(self, *fields: Any) -> Any:
+        """Return the residual, or one per equation, written on fields and on coordinates by name."""
+
+    @abstractmethod
+    def conditions(self) -> Sequence[Condition]:
+        """Return the initial, boundary, periodic and observed conditions."""
+
+    @abstractmethod
+    def reference(self, points: np.ndarray) -> np.ndarray:
+        """Return the reference fields, shape (n, fields), at points of shape (n, axes)."""
+
+    @cached_property
+    def region(self) -> Domain:
+        """The domain, made once."""
+        return self.domain()
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """All residuals that a solution must drive to zero: the equations first, then the conditions."""
+        axes, names = self.region.axes, tuple(f.name for f in self.fields)
+        traced = trace(self.equations, names, axes)
+        inside = self.region.interior()
+        order = {a: max((d.order[i] for r in traced for d in r.needs), default=0) for i, a in enumerate(axes)}
+        terms = [Term(_numbered("equation", k, len(traced)), r, inside) for k, r in enumerate(traced)]
+        for condition in self.conditions():
+            scalars = relations(condition, names, axes, order)
+            part = condition.part(self.region)
+            terms += [Term(_numbered(condition.name, k, len(scalars)), r, part, condition) for k, r in enumerate(scalars)]
+        return tuple(_distinct(terms))
+
+    @property
+    def periodic_axes(self) -> tuple[str, ...]:
+        return tuple(c.axis for c in self.conditions() if isinstance(c, Periodic))
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        return tuple(Variable(a, self.region.units.get(a, "1")) for a in self.region.axes)
+
+    @property
+    def outputs(self) -> tuple[Variable, ...]:
+        return self.fields
+
+    def evaluation_grid(self) -> dict[str, np.ndarray]:
+        """Return the coordinates, by axis, of the tensor grid on which solutions are compared with the reference."""
+        per_axis = {1: 1001, 2: 201, 3: 41}.get(len(self.region.axes), 15)
+        return {a: np.linspace(*self.region.bounds[i], per_axis) for i, a in enumerate(self.region.axes)}
+
+    @cached_property
+    def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the evaluation grid inside the domain, (n, axes), and the reference there, (n, fields)."""
+        points = grid_points(self.evaluation_grid())
+        points = points[self.region.contains(points)]
+        return points, self.reference(points)
+
+    def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
+        """Return the relative L2 and the greatest error over the evaluation grid, over all fields and for each.
+
+        ``relative_l2 = ||u - u_ref|| / ||u_ref||`` with root mean squares over the grid.
+        """
+        points, reference = self.evaluation
+        error = solution(points) - reference
+        scores = {"relative_l2": _relative(error, reference), "max_error": float(np.abs(error).max())}
+        if len(self.fields) > 1:
+            scores |= {f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k]) for k, f in enumerate(self.fields)}
+        return scores
+
+    def trivial(self) -> Solution:
+        constant = self.evaluation[1].mean(axis=0)
+        return Solution(self, lambda points: np.tile(constant, (len(points), 1)), {"constant": constant})
+
+    def table(self, solution: Solution) -> Table:
+        grid = self.evaluation_grid()
+        points = grid_points(grid)
+        inside = self.region.contains(points)
+        shape = tuple(map(len, grid.values()))
+        arrays = {}
+        for source, suffix in ((solution, ""), (self.reference, "_reference")):
+            values = np.full((len(points), len(self.fields)), np.nan)
+            values[inside] = source(points[inside])
+            for k, f in enumerate(self.fields):
+                arrays[f.name + suffix] = (tuple(grid), values[:, k].reshape(shape))
+        return Table(grid, arrays, {v.name: v for v in (*self.inputs, *self.fields)})
+
+    def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
+        from sciml.figures import field_figure
+
+        yield "solution", field_figure(self, self.table(solution))
+
+
+def grid_points(grid: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the points of a tensor grid, shape (n, axes), last axis fastest."""
+    return np.stack([g.ravel() for g in np.meshgrid(*grid.values(), indexing="ij")], axis=1)
+
+
+def _relative(error: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(error) / np.linalg.norm(reference))
+
+
+def _numbered(name: str, k: int, count: int) -> str:
+    return f"{name}_{k + 1}" if count > 1 else name
+
+
+def _distinct(terms: list[Term]) -> Iterator[Term]:
+    seen: dict[str, int] = {}
+    for term in terms:
+        seen[term.name] = seen.get(term.name, 0) + 1
+        repeated = seen[term.name] > 1
+        yield Term(f"{term.name}_{seen[term.name]}", term.relation, term.part, term.condition) if repeated else term
