@@ -69,6 +69,10 @@ class Problem(Configured, ABC):
     def score(self, solution: "Solution", seed: int = 0) -> dict[str, float]:
         """Return every score of a solution by name; ``primary`` is among them."""
 
+    def monitor(self, solution: "Solution") -> float | None:
+        """Return the primary score where it is cheap enough to follow while a network trains, else None."""
+        return None
+
     @abstractmethod
     def trivial(self) -> "Solution":
         """Return the best answer that looks at no physics (the best constant, the prior)."""

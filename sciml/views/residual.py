@@ -120,6 +120,9 @@ class Residual(Problem):
             scores |= {f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k]) for k, f in enumerate(self.fields)}
         return scores
 
+    def monitor(self, solution: Solution) -> float:
+        return self.score(solution)["relative_l2"]
+
     def trivial(self) -> Solution:
         constant = self.evaluation[1].mean(axis=0)
         return Solution(self, lambda points: np.tile(constant, (len(points), 1)), {"constant": constant})
