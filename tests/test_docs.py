@@ -1,0 +1,44 @@
+"""The pages of the documentation are run as they stand."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import sciml
+from sciml.errors import UserError
+from problems.heat import Heat
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    path = tmp_path_factory.mktemp("docs") / "extending_page.py"
+    path.write_text("\n\n".join(blocks))
+    sys.path.insert(0, str(path.parent))
+    try:
+        return vars(__import__("extending_page"))
+    finally:
+        sys.path.remove(str(path.parent))
+
+
+def test_the_solver_of_the_page_solves_heat(page: dict) -> None:
+    problem = Heat()
+    solution = sciml.solve(problem, page["RandomSines"](), seed=0)
+    assert problem.score(solution)["relative_l2"] < 1e-7
+
+
+def test_the_solver_of_the_page_refuses_the_problem_of_the_page(page: dict) -> None:
+    with pytest.raises(UserError, match="one linear equation is expected"):
+        sciml.solve(page["Fisher"](), page["RandomSines"]())
+
+
+def test_the_problem_of_the_page_is_solved_by_the_baseline(page: dict) -> None:
+    from solvers.spectral import Spectral
+
+    problem = page["Fisher"]()
+    assert problem.score(sciml.solve(problem, Spectral()))["relative_l2"] < 1e-6
