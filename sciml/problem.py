@@ -45,6 +45,8 @@ class Problem(Configured, ABC):
     name: ClassVar[str] = ""
     primary: ClassVar[str]
     """The name of the score that tables show; smaller is better."""
+    thresholds: ClassVar[tuple[float, ...]] = (1e-2, 1e-4, 1e-6)
+    """Values of the primary score to which a benchmark counts the seconds."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -46,6 +46,8 @@ class Solver(Configured, ABC, Generic[P]):
     needs: ClassVar[type[Problem]]
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Values of one parameter from coarse to fine, for the work-precision figure."""
+    deterministic: ClassVar[bool] = False
+    """Whether neither the answer nor its scores depend on the seed, so that a benchmark runs one seed for all."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
