@@ -1,0 +1,185 @@
+"""Names become classes here: a file's stem, an entry point of an installed package, or a file named by the user."""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sciml.errors import UserError, did_you_mean
+from sciml.source import Source, classes, locate
+
+if TYPE_CHECKING:
+    from sciml.problem import Problem
+
+Group = Literal["problem", "solver"]
+NAME = re.compile(r"[a-z0-9_]+")
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A problem or solver that can be called by name; nothing of it is imported yet.
+
+    Args:
+        group: problem or solver.
+        name: what the user calls it; of a user's file its absolute path and class, ``/path/file.py:Fisher``.
+        source: its class as the file states it.
+        module: where to import it from; None for a user's file.
+    """
+
+    group: Group
+    name: str
+    source: Source
+    module: str | None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Of a problem: the names of the views it offers."""
+        return self.source.children_of("Problem")
+
+    @property
+    def needs(self) -> str:
+        """Of a solver: the name of the view it needs."""
+        return getattr(self.source.attribute("needs"), "id", "")
+
+    @property
+    def kind(self) -> str:
+        """Of a solver: classical, neural, peer or trivial."""
+        return getattr(self.source.attribute("kind"), "value", "")
+
+    def load(self) -> type[Any]:
+        """Import the class.
+
+        Raises:
+            UserError: the file fails, lacks a package, or the class is not of its group.
+        """
+        try:
+            module = importlib.import_module(self.module) if self.module else _import_file(self.source.path)
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.group} {self.name} needs the package {error.name!r}, which is not installed") from error
+        except Exception as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self.source.path} fails when imported: {type(error).__name__}: {error}") from error
+        found = getattr(module, self.source.node.name)
+        _require_kind(self, found)
+        return found
+
+
+def entries(group: Group) -> dict[str, Entry]:
+    """Return everything registered in a group by name, sorted.
+
+    Raises:
+        UserError: a user's own module shadows ours, a file lacks its class, or a name is taken twice.
+    """
+    folder = _plugin_folder(group)
+    found: dict[str, Entry] = {}
+    for path in sorted(folder.glob("*.py")):
+        if not path.stem.startswith("_"):
+            found[path.stem] = Entry(group, path.stem, _named_class(path), f"{folder.name}.{path.stem}")
+    for point in entry_points(group=f"sciml.{group}s"):
+        if point.name in found:
+            raise UserError(f"the {group} {point.name!r} of {point.value} is registered already; rename its entry point")
+        path = locate(point.module)
+        if path is None or point.attr not in classes(path):
+            raise UserError(f"the entry point {point.name!r} names {point.value}, where there is no such class")
+        found[point.name] = Entry(group, point.name, classes(path)[point.attr], point.module)
+    return dict(sorted(found.items()))
+
+
+def find(group: Group, name: str) -> Entry:
+    """Return the problem or solver of a name, or of ``path/to/file.py:Class``.
+
+    Raises:
+        UserError: there is none.
+    """
+    if ".py:" in name:
+        return _find_in_file(group, name)
+    known = entries(group)
+    if name not in known:
+        form = "" if NAME.fullmatch(name) else " (a name has letters a-z, digits and _; a file is path/to/file.py:Class)"
+        raise UserError(f"no {group} {name!r}{did_you_mean(name, known)}{form} (known: {', '.join(known)})")
+    return known[name]
+
+
+def offers(problem: Entry, solver: Entry) -> bool:
+    """Return whether a problem offers the view that a solver needs."""
+    return solver.needs in ("Problem", *problem.views)
+
+
+def misfits(problem: "Problem") -> Mapping[str, str | None]:
+    """Return for every registered solver, with its default parameters, why it does not fit a problem; None where it does."""
+    return {name: _misfit(problem, entry) for name, entry in entries("solver").items()}
+
+
+def fitting(problem: "Problem") -> tuple[str, ...]:
+    """Return the names of the registered solvers that fit a problem, the trivial answer aside."""
+    kinds = entries("solver")
+    return tuple(name for name, reason in misfits(problem).items() if reason is None and kinds[name].kind != "trivial")
+
+
+def _misfit(problem: "Problem", entry: Entry) -> str | None:
+    from sciml.solver import misfit
+
+    try:
+        return misfit(problem, entry.load()())
+    except UserError as error:
+        return str(error)
+
+
+def _plugin_folder(group: Group) -> Path:
+    """Return the folder of our own plug-ins, after making sure that Python finds it there."""
+    folder = _ROOT / f"{group}s"
+    spec = importlib.util.find_spec(folder.name)
+    origin = Path(spec.origin).resolve() if spec and spec.origin else None
+    if origin != folder / "__init__.py":
+        raise UserError(f"{origin or 'another module'} hides the package {folder.name!r} of sciml; rename it or run from another folder")
+    return folder
+
+
+def _named_class(path: Path) -> Source:
+    """Return the class that bears its file's name: two_moons.py holds TwoMoons."""
+    wanted = path.stem.replace("_", "")
+    for name, source in classes(path).items():
+        if name.lower() == wanted:
+            return source
+    raise UserError(f"{path} holds no class with the file's name; expected class {path.stem.title().replace('_', '')}")
+
+
+def _find_in_file(group: Group, name: str) -> Entry:
+    file, _, wanted = name.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"no file {file!r} for {group}={name}")
+    known = classes(path)
+    if wanted not in known:
+        raise UserError(f"{file} holds no class {wanted!r}{did_you_mean(wanted, known)} (known: {', '.join(known) or 'none'})")
+    return Entry(group, f"{path}:{wanted}", known[wanted], None)
+
+
+def _import_file(path: Path) -> Any:
+    name = f"sciml_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"cannot import {path}; expected a file path/to/file.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # typing and dataclasses look a class's module up by its name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _require_kind(entry: Entry, found: object) -> None:
+    from sciml.problem import Problem
+    from sciml.solver import Solver
+
+    parent = Problem if entry.group == "problem" else Solver
+    if not (isinstance(found, type) and issubclass(found, parent)):
+        raise UserError(f"{entry.name} is not a {entry.group}; expected a class that inherits {parent.__name__}")
+    missing = ", ".join(sorted(found.__abstractmethods__))
+    if missing:
+        raise UserError(f"{entry.name} cannot be made yet; it lacks {missing}")
