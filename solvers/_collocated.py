@@ -1,0 +1,402 @@
+"""Residual problems on a box as systems of equations for nodal values."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+
+import numpy as np
+from scipy.sparse import block_diag, csc_array, csr_array, eye_array, kron
+
+from sciml.collocation import Fourier, GridFunction, Line, Pieces, along, gauss, lobatto, scaled
+from sciml.conditions import Initial, Observed, Periodic
+from sciml.domains import Box, Faces
+from sciml.fields import Derivative, Relation, normal_name, space_axes
+from sciml.views.residual import Residual, Term
+
+from ._newton import newton
+
+Entry = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows, columns and values of a part of a sparse matrix."""
+SHORTEST = 1e-5
+"""The shortest piece of an axis, relative to the axis."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A condition on one end of one axis, and the field whose polynomials gain a degree to meet it."""
+
+    relation: Relation
+    axis: str
+    end: int
+    field: str
+
+
+class Layout:
+    """What the traced terms say before any grid is chosen.
+
+    Where every field of time order m has m initial conditions, time is marched; otherwise it is an axis like the others
+    and an initial condition is a condition on its face.
+
+    Raises:
+        ValueError: the problem cannot be collocated; the message says why.
+    """
+
+    def __init__(self, problem: Residual) -> None:
+        if not isinstance(problem.region, Box):
+            raise ValueError(f"it needs a Box, the domain is a {type(problem.region).__name__}")
+        self.box = problem.region
+        self.fields = tuple(f.name for f in problem.fields)
+        self.equations = [t.relation for t in problem.terms if t.condition is None]
+        if any(isinstance(t.condition, Observed) for t in problem.terms):
+            raise ValueError("observed data on top of the equations leave no square system")
+        if len(self.equations) != len(self.fields):
+            raise ValueError(f"{len(self.equations)} equations for {len(self.fields)} fields")
+        lasting = [t for t in problem.terms if not isinstance(t.condition, Initial)]
+        initial = [t for t in problem.terms if isinstance(t.condition, Initial)]
+        time = {f: self._order(lasting, f, "t") if "t" in self.box.axes else 0 for f in self.fields}
+        self.initial = _assign(initial, time, self.box)
+        self.marching = self.initial is not None
+        self.axes = space_axes(self.box.axes) if self.marching else self.box.axes
+        self.time_order = time if self.marching else dict.fromkeys(self.fields, 0)
+        self.order = {(f, a): self._order(lasting, f, a) for f in self.fields for a in self.axes}
+        self.periodic = frozenset(problem.periodic_axes)
+        self.faces: list[Face] = []
+        for term in problem.terms:
+            if term.condition is not None and not isinstance(term.condition, Periodic) and not (self.marching and term in initial):
+                self.faces += self._faces(term)
+
+    def _order(self, terms: Sequence[Term], field: str, axis: str) -> int:
+        i = self.box.index(axis)
+        return max((d.order[i] for t in terms for d in t.relation.needs if d.field == field), default=0)
+
+    def _faces(self, term: Term) -> Iterator[Face]:
+        assert isinstance(term.part, Faces)
+        for index, end in term.part.faces:
+            axis = self.box.axes[index]
+            if axis in self.periodic:
+                raise ValueError(f"axis {axis} is periodic and has a condition {term.name} at its end")
+            mentioned = [d.field for d in term.relation.needs]
+            if not mentioned:
+                raise ValueError(f"the condition {term.name} mentions no field")
+            spare = [f for f in mentioned if self.extra(f, axis) < self.order[f, axis]]
+            yield Face(term.relation, axis, end, (spare or mentioned)[0])
+
+    def extra(self, field: str, axis: str) -> int:
+        """Return how many degrees a field has along an axis beyond the equations: one per condition."""
+        return sum(face.field == field and face.axis == axis for face in self.faces)
+
+    def splits(self, axis: str) -> bool:
+        """Return whether pieces of an axis can be joined: every field has as many conditions as its order."""
+        return axis not in self.periodic and (
+            all(self.extra(f, axis) == self.order[f, axis] for f in self.fields)
+            or (len(self.axes) == 1 and sum(self.extra(f, axis) - self.order[f, axis] for f in self.fields) == 0)
+        )
+
+    def deficit(self) -> int:
+        """Return by how many conditions a one-dimensional system falls short of being square; negative for too many."""
+        return sum(self.order[f, a] - self.extra(f, a) for f in self.fields for a in self.axes if a not in self.periodic)
+
+
+def _assign(terms: Sequence[Term], time: Mapping[str, int], box: Box) -> dict[tuple[str, int], Relation] | None:
+    """Return which initial condition sets which time derivative of which field; None where they do not match one to one."""
+    wanted = {(f, j) for f, m in time.items() for j in range(m)}
+    if not wanted or len(terms) != len(wanted):
+        return None
+    t, found = box.index("t"), {}
+    for term in terms:
+        candidates = sorted(((d.field, d.order[t]) for d in term.relation.needs), key=lambda c: -c[1])
+        slot = next((c for c in candidates if c in wanted and c not in found), None)
+        if slot is None:
+            return None
+        found[slot] = term.relation
+    return found
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The resolution along each axis.
+
+    Args:
+        layout: of the problem.
+        count: points per piece where equations are collocated, by axis.
+        breaks: ends of the pieces, by axis.
+    """
+
+    layout: Layout
+    count: Mapping[str, int]
+    breaks: Mapping[str, np.ndarray]
+
+    @classmethod
+    def coarsest(cls, layout: Layout, count: int) -> "Mesh":
+        odd = {a: count + (count + 1) % 2 if a in layout.periodic else count for a in layout.axes}
+        return cls(layout, odd, {a: layout.box.bounds[layout.box.index(a)] for a in layout.axes})
+
+    def line(self, axis: str, extra: int) -> Line:
+        """Return the grid of a field with that many degrees beyond the equations."""
+        breaks = self.breaks[axis]
+        if axis in self.layout.periodic:
+            return Fourier(breaks[0], breaks[-1], self.count[axis])
+        return Pieces(breaks, lobatto(max(2, self.count[axis] + extra)))
+
+    def points(self, axis: str) -> np.ndarray:
+        """Return where equations are collocated: Fourier nodes, or Gauss-Legendre points of each piece."""
+        if axis in self.layout.periodic:
+            return self.line(axis, 0).nodes
+        return scaled(self.breaks[axis], gauss(self.count[axis]))
+
+    def lines(self, field: str) -> tuple[Line, ...]:
+        """Return the tensor grid of a field."""
+        return tuple(self.line(a, self.layout.extra(field, a)) for a in self.layout.axes)
+
+    def unknowns(self) -> int:
+        """Return the number of nodal values at one instant."""
+        blocks = {f: max(1, m) for f, m in self.layout.time_order.items()}
+        return sum(m * math.prod(len(line.nodes) for line in self.lines(f)) for f, m in blocks.items())
+
+    def refined(self, unresolved: Mapping[str, np.ndarray]) -> "Mesh":
+        """Return a mesh whose unresolved pieces are halved; where pieces cannot be joined, half as many points again."""
+        count, breaks = dict(self.count), dict(self.breaks)
+        for axis, which in unresolved.items():
+            if self.layout.splits(axis):
+                low, high = breaks[axis][:-1][which], breaks[axis][1:][which]
+                breaks[axis] = np.sort(np.concatenate([breaks[axis], (low + high) / 2]))
+            elif which.any():
+                count[axis] += 2 * (count[axis] // 4 + 1)
+        return replace(self, count=count, breaks=breaks)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One relation at many points of space, as a function of the blocks of nodal values.
+
+    Args:
+        relation: what must vanish.
+        arguments: coordinates and normals by name, each of shape (rows,).
+        operators: for each derivative the block it is taken of, whether of that block's rate, and the matrix (rows, nodes).
+    """
+
+    relation: Relation
+    arguments: Mapping[str, np.ndarray]
+    operators: Mapping[Derivative, tuple[int, bool, csr_array]]
+
+    @cached_property
+    def count(self) -> int:
+        return len(next(iter(self.arguments.values())))
+
+    @cached_property
+    def partials(self) -> dict[Derivative, Relation]:
+        return {d: self.relation.partial(d) for d in self.relation.needs}
+
+    def at(self, time: np.ndarray) -> dict[str, np.ndarray]:
+        shape = (self.count, len(time))
+        values = {name: np.broadcast_to(v[:, None], shape) for name, v in self.arguments.items()}
+        return values if "t" in values else values | {"t": np.broadcast_to(time, shape)}
+
+    def values(self, y: Sequence[np.ndarray], rate: Sequence[np.ndarray]) -> dict[Derivative, np.ndarray]:
+        return {d: matrix @ (rate if rated else y)[block] for d, (block, rated, matrix) in self.operators.items()}
+
+
+class System:
+    """``G(t, y, y') = 0`` for nodal values y: equations, conditions, and what joins pieces and orders in time.
+
+    Equations hold at Gauss points, one fewer per condition than a field has nodes, so the conditions complete a square
+    system whatever the order (rectangular collocation).
+    Source: T. A. Driscoll and N. Hale, Rectangular spectral collocation, IMA J. Numer. Anal. 36 (2016),
+    doi:10.1093/imanum/dru062.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh, self.layout = mesh, mesh.layout
+        layout = self.layout
+        self.lines = {f: mesh.lines(f) for f in layout.fields}
+        self.shape = {f: tuple(len(line.nodes) for line in self.lines[f]) for f in layout.fields}
+        self.blocks = [(f, j) for f in layout.fields for j in range(max(1, layout.time_order[f]))]
+        sizes = [math.prod(self.shape[f]) for f, _ in self.blocks]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)])
+        inside = {a: mesh.points(a) for a in layout.axes}
+        self.rows = [self._rows(r, inside) for r in layout.equations] + [self._face(face) for face in layout.faces]
+        self.joints = list(self._joints())
+        self._patterns = [self._pattern(rows, start) for rows, start in zip(self.rows, self._starts, strict=True)]
+
+    @property
+    def size(self) -> int:
+        return int(self.offsets[-1])
+
+    @cached_property
+    def count(self) -> int:
+        """The number of rows."""
+        return sum(r.count for r in self.rows) + sum(m.shape[0] for _, _, m in self.joints)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *np.cumsum([r.count for r in self.rows]).tolist()][:-1]
+
+    def split(self, y: np.ndarray) -> list[np.ndarray]:
+        """Return the blocks of y, shape (size, ...)."""
+        return np.split(y, self.offsets[1:-1])
+
+    def _rows(self, relation: Relation, points: Mapping[str, np.ndarray], normals: Mapping[str, float] | None = None) -> Rows:
+        grid = [g.ravel() for g in np.meshgrid(*points.values(), indexing="ij")]
+        arguments = dict(zip(points, grid, strict=True))
+        arguments |= {normal_name(a): np.full(len(grid[0]), n) for a, n in (normals or {}).items()}
+        return Rows(relation, arguments, {d: self._operator(d, points) for d in relation.needs})
+
+    def _operator(self, derivative: Derivative, points: Mapping[str, np.ndarray]) -> tuple[int, bool, csr_array]:
+        field, axes = derivative.field, self.layout.box.axes
+        orders = dict(zip(axes, derivative.order, strict=True))
+        step = orders["t"] if self.layout.marching else 0
+        rated = 0 < step == self.layout.time_order[field]
+        block = self.blocks.index((field, step - rated))
+        factors = [line.matrix(points[a], orders[a]) for a, line in zip(self.layout.axes, self.lines[field], strict=True)]
+        return block, rated, _kron(factors)
+
+    def _face(self, face: Face) -> Rows:
+        at = self.layout.axes.index(face.axis)
+        points = {a: self._crossing(face.field, i, at) for i, a in enumerate(self.layout.axes)}
+        points[face.axis] = self.mesh.breaks[face.axis][[-face.end]]
+        normals = {a: 0.0 for a in space_axes(self.layout.axes)}
+        if face.axis in normals:
+            normals[face.axis] = 2.0 * face.end - 1.0
+        return self._rows(face.relation, points, normals)
+
+    def _crossing(self, field: str, axis: int, across: int) -> np.ndarray:
+        """Return the points along one axis of rows that hold across another, so that each corner is met once."""
+        return self._full(field, axis) if axis > across else self.mesh.points(self.layout.axes[axis])
+
+    def _full(self, field: str, axis: int) -> np.ndarray:
+        """Return as many points along an axis as a field has nodes, none of them shared by two pieces."""
+        line = self.lines[field][axis]
+        return scaled(line.breaks, gauss(len(line.reference))) if isinstance(line, Pieces) else line.nodes
+
+    def _joints(self) -> Iterator[tuple[int, int | None, csr_array]]:
+        """Yield (block, block whose rate is subtracted, matrix): derivatives agree across breaks, and chains in time."""
+        for b, (field, j) in enumerate(self.blocks):
+            if j > 0:
+                yield b, b - 1, csr_array(eye_array(self.offsets[b + 1] - self.offsets[b]))
+            lines = self.lines[field]
+            for i, axis in enumerate(self.layout.axes if j == 0 else ()):
+                line = lines[i]
+                for order in range(self.layout.order[field, axis]) if isinstance(line, Pieces) and len(line) > 1 else ():
+                    factors = [o.matrix(self._crossing(field, k, i)) for k, o in enumerate(lines)]
+                    factors[i] = line.jumps(order)
+                    yield b, None, _kron(factors)
+
+    def residual(self, y: np.ndarray, rate: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return G, shape (rows, instants), for y and its rate of shape (size, instants)."""
+        ys, rates = self.split(y), self.split(rate)
+        parts = [r.relation(r.values(ys, rates), r.at(time)) for r in self.rows]
+        parts += [m @ ys[b] if of is None else ys[b] - rates[of] for b, of, m in self.joints]
+        return np.concatenate(parts)
+
+    def initial(self, time: float) -> np.ndarray:
+        """Return y at the first moment from the initial conditions; fields without a rate are zero."""
+        assert self.layout.initial is not None
+        rows = []
+        for (field, _), relation in self.layout.initial.items():
+            rows.append(self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)}))
+        starts = [0, *np.cumsum([r.count for r in rows]).tolist()]
+        patterns = [self._pattern(r, start) for r, start in zip(rows, starts, strict=False)]
+        set_ = np.concatenate([np.full(n, b in self.layout.initial) for b, n in zip(self.blocks, np.diff(self.offsets), strict=True)])
+        moment = np.array([time])
+
+        def spread(part: np.ndarray) -> list[np.ndarray]:
+            y = np.zeros((self.size, 1))
+            y[set_, 0] = part
+            return self.split(y)
+
+        def residual(part: np.ndarray) -> np.ndarray:
+            return np.concatenate([r.relation(r.values(spread(part), []), r.at(moment))[:, 0] for r in rows])
+
+        def jacobian(part: np.ndarray) -> csc_array:
+            entries = self._entries(rows, patterns, spread(part), [], time)[0]
+            return self._assembled(entries, (starts[-1], self.size))[:, set_]
+
+        y = np.zeros(self.size)
+        y[set_], _ = newton(residual, jacobian, y[set_], 1e-13)
+        return y
+
+    def linearised(self, y: np.ndarray, rate: np.ndarray, time: float) -> tuple[csc_array, csc_array]:
+        """Return the sparse matrices ``dG/dy`` and ``dG/dy'`` at one instant, y and its rate of shape (size,)."""
+        entries = self._entries(self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time)
+        start = self.count - sum(m.shape[0] for _, _, m in self.joints)
+        for b, of, matrix in self.joints:
+            joint = matrix.tocoo()
+            row, column = joint.coords
+            entries[0].append((start + row, self.offsets[b] + column, joint.data))
+            if of is not None:
+                entries[1].append((start + row, self.offsets[of] + column, -joint.data))
+            start += matrix.shape[0]
+        shape = (self.count, self.size)
+        return self._assembled(entries[0], shape), self._assembled(entries[1], shape)
+
+    def _entries(
+        self, rows: Sequence[Rows], patterns: Sequence[dict], y: list[np.ndarray], rate: list[np.ndarray], time: float
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries of ``dG/dy`` and of ``dG/dy'`` that some rows have."""
+        entries: tuple[list[Entry], list[Entry]] = ([], [])
+        for r, pattern in zip(rows, patterns, strict=True):
+            values, arguments = r.values(y, rate), r.at(np.array([time]))
+            for d, (rated, row, column, data, local) in pattern.items():
+                partial = r.partials[d](values, arguments)[:, 0]
+                entries[rated].append((row, column, data * partial[local]))
+        return entries
+
+    def _pattern(self, rows: Rows, start: int) -> dict[Derivative, tuple]:
+        found = {}
+        for d, (block, rated, matrix) in rows.operators.items():
+            local = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+            found[d] = (rated, start + local, self.offsets[block] + matrix.indices, matrix.data, local)
+        return found
+
+    @staticmethod
+    def _assembled(entries: Sequence[Entry], shape: tuple[int, int]) -> csc_array:
+        if not entries:
+            return csc_array(shape)
+        row, column, data = (np.concatenate(part) for part in zip(*entries, strict=True))
+        return csc_array((data, (row, column)), shape=shape)
+
+    def unresolved(self, y: np.ndarray, scale: np.ndarray, tolerance: float) -> dict[str, np.ndarray]:
+        """Return, by axis, for each piece whether the last coefficients of some block exceed the tolerance.
+
+        Args:
+            y: shape (size, instants).
+            scale: of each block.
+        """
+        found: dict[str, np.ndarray] = {}
+        for (field, _), values, size in zip(self.blocks, self.split(y), scale, strict=True):
+            grid = values.reshape(*self.shape[field], -1)
+            for i, (axis, line) in enumerate(zip(self.layout.axes, self.lines[field], strict=True)):
+                bad = _tails(line, np.moveaxis(grid, i, 0)) > tolerance * size
+                if isinstance(line, Pieces):
+                    bad &= np.diff(line.breaks) > SHORTEST * (line.breaks[-1] - line.breaks[0])
+                found[axis] = found.get(axis, False) | bad
+        return {axis: bad for axis, bad in found.items() if bad.any()}
+
+    def transfer(self, finer: "System") -> csr_array:
+        """Return the matrix that carries nodal values to a finer system's nodes, exactly."""
+        parts = []
+        for field, _ in self.blocks:
+            pairs = zip(self.lines[field], finer.lines[field], strict=True)
+            parts.append(_kron([old.matrix(new.nodes) for old, new in pairs]))
+        return csr_array(block_diag(parts, format="csr"))
+
+    def function(self, y: np.ndarray) -> GridFunction:
+        """Return the fields as functions of the collocated axes, for y of shape (size,)."""
+        parts = dict(zip(self.blocks, self.split(y), strict=True))
+        return GridFunction(self.lines, {f: parts[f, 0].reshape(self.shape[f]) for f in self.layout.fields})
+
+
+def _kron(factors: Sequence[csr_array]) -> csr_array:
+    return csr_array(reduce(lambda a, b: kron(a, b, format="csr"), factors))
+
+
+def _tails(line: Line, values: np.ndarray) -> np.ndarray:
+    """Return the largest of the last two coefficients of each piece, for values with that axis first."""
+    flat = values.reshape(len(line.nodes), -1)
+    if isinstance(line, Fourier):
+        coefficients = np.abs(line.coefficients @ flat)
+        return np.array([max(coefficients[:2].max(), coefficients[-2:].max())])
+    assert isinstance(line, Pieces)
+    pieces = flat.reshape(len(line), len(line.reference), -1)
+    return np.abs(along(line.coefficients[-2:], pieces, 1)).max(axis=(1, 2))

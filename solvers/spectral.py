@@ -1,0 +1,194 @@
+"""Spectral collocation: the classical baseline for partial differential equations on a box."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from sciml.collocation import Fourier, GridFunction, Line, Pieces
+from sciml.errors import SolveError
+from sciml.fields import Derivative
+from sciml.parameters import Count
+from sciml.solution import Solution
+from sciml.solver import Context, Solver
+from sciml.views.residual import Residual
+
+from ._collocated import Layout, Mesh, System
+from ._newton import newton
+from ._radau import STAGES, Marcher, Report, Tableau
+
+Notes = dict[str, float | str]
+REPEATS = 4
+"""Resolutions tried before a tolerance counts as missed."""
+
+
+class Spectral(Solver[Residual]):
+    """Collocates ``F(x, t, u, u_t, u_x, u_xx, ...) = 0`` on pieces of Chebyshev polynomials (Fourier series where periodic).
+
+    Time-dependent problems are marched by Radau IIA of order 13 with simplified Newton and adaptive steps; others, time
+    included where initial conditions do not fit the equations' order, are solved at once by Newton. Pieces whose
+    coefficients do not decay are halved as a front forms: a layer of width w costs log(1/w) pieces, where one Chebyshev
+    series would need 1/w points, and no mapping has to know where the layer is. The whole is repeated with a thirty times
+    smaller local tolerance until two solutions agree; the finer is returned and their difference is the stated error.
+    Source: L. N. Trefethen, Spectral Methods in MATLAB, SIAM (2000), doi:10.1137/1.9780898719598.
+
+    Args:
+        tolerance: of the error, relative to the greatest value of each field.
+        unknowns: the most nodal values at one instant (or in all, where time is not marched).
+    """
+
+    kind = "classical"
+    needs = Residual
+    ladder = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
+
+    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000) -> None:
+        self.tolerance = tolerance
+        self.unknowns = unknowns
+
+    def refuses(self, problem: Residual) -> str | None:
+        try:
+            layout = Layout(problem)
+        except ValueError as reason:
+            return str(reason)
+        missing = layout.deficit()
+        if layout.marching and missing:
+            return f"{'too few' if missing > 0 else 'too many'} conditions at the ends of the axes for the equations' order"
+        needed = Mesh.coarsest(layout, 4).unknowns()
+        return f"{len(layout.axes)} axes need over {needed} unknowns; the limit is {self.unknowns}" if needed > self.unknowns else None
+
+    def solve(self, problem: Residual, context: Context) -> Solution:
+        layout = Layout(problem)
+        local, before, error = self.tolerance, None, math.inf
+        for attempt in range(REPEATS):
+            report = _share(context, attempt)
+            now, notes = (self._march if layout.marching else self._collocate)(layout, max(local, 2e-13), report)
+            if before is not None:
+                error = _difference(before, now)
+                if error <= self.tolerance:
+                    break
+            if notes["starved"] == "yes":
+                break
+            before, local = now, local / 30
+        met = error <= self.tolerance and notes["starved"] == "no"
+        notes |= {"estimated_error": error, "tolerance_met": "yes" if met else "no", "resolutions": attempt + 1}
+        return Solution(problem, _function(layout, now), _state(problem, now), notes)
+
+    def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
+        layout = Layout(problem)
+        lines, values = {}, {}
+        for f in layout.fields:
+            values[f] = state[f]
+            lines[f] = tuple(
+                _line(state[f"{f}_{a}_breaks"], state[f"{f}_{a}_reference"], state[f].shape[i]) for i, a in enumerate(problem.region.axes)
+            )
+        grid = GridFunction(lines, values)
+        return Solution(problem, _function(layout, grid), _state(problem, grid))
+
+    def _march(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, Notes]:
+        box = layout.box
+        at = box.index("t")
+        system = System(self._coarsest(layout, local))
+        made = Marcher(system, tuple(box.bounds[at]), local, self.unknowns).run(report)
+        time = Pieces(np.array(made.times), Tableau(STAGES).reference)
+        whole = np.concatenate(made.steps, axis=1)
+        parts = dict(zip(made.system.blocks, made.system.split(whole), strict=True))
+        lines, values = {}, {}
+        for f in layout.fields:
+            of = list(made.system.lines[f])
+            values[f] = np.moveaxis(parts[f, 0].reshape(*made.system.shape[f], -1), -1, at)
+            lines[f] = (*of[:at], time, *of[at:])
+        return GridFunction(lines, values), {
+            "method": f"lines, Radau IIA of order {2 * STAGES - 1}",
+            "resolution": _resolution(made.system),
+            "unknowns": made.system.size,
+            "steps": len(made.steps),
+            "rejected_steps": made.counts["rejected"],
+            "iterations": made.counts["iterations"],
+            "factorisations": made.counts["factorisations"],
+            "starved": "yes" if made.starved else "no",
+        }
+
+    def _collocate(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, Notes]:
+        system = System(self._coarsest(layout, local))
+        y, none, iterations = np.zeros(system.size), np.zeros(0), 0
+        while True:
+            y, sizes = newton(
+                lambda v, s=system: s.residual(v[:, None], v[:0, None], none)[:, 0],
+                lambda v, s=system: s.linearised(v, v[:0], 0.0)[0],
+                y,
+                max(1e-3 * local, 1e-13),
+            )
+            iterations += len(sizes)
+            report(0.5, {"unknowns": system.size, "iterations": iterations})
+            scale = np.array([np.abs(b).max() for b in system.split(y)])
+            unresolved = system.unresolved(y[:, None], np.maximum(scale, 1e-3 * scale.max()), local)
+            mesh = system.mesh.refined(unresolved)
+            if not unresolved or mesh.unknowns() > self.unknowns:
+                break
+            finer = System(mesh)
+            y, system = system.transfer(finer) @ y, finer
+        return system.function(y), {
+            "method": "collocation on the whole domain, Newton",
+            "resolution": _resolution(system),
+            "unknowns": system.size,
+            "iterations": iterations,
+            "starved": "yes" if unresolved else "no",
+        }
+
+    def _coarsest(self, layout: Layout, local: float) -> Mesh:
+        """Return one piece per axis with a degree that suits the tolerance, lower where there are many axes."""
+        count = 6 + math.ceil(-1.2 * math.log10(local))
+        while count > 4 and Mesh.coarsest(layout, count).unknowns() > self.unknowns:
+            count -= 1
+        return Mesh.coarsest(layout, count)
+
+
+def _share(context: Context, attempt: int) -> Report:
+    """Return a report that fills the part of the work that one resolution is, most problems needing two."""
+    return lambda done, values: context.progress.report(min((attempt + done) / 2, 1.0), values)
+
+
+def _difference(coarse: GridFunction, fine: GridFunction) -> float:
+    """Return the greatest difference at the finer grid's nodes, relative to the greatest value of each field."""
+    worst = 0.0
+    for f, values in fine.values.items():
+        whole = Derivative(f, (0,) * values.ndim)
+        grid = np.meshgrid(*(line.nodes for line in fine.lines[f]), indexing="ij")
+        points = np.stack([g.ravel() for g in grid], axis=1)
+        gap = np.abs(coarse(points, [whole])[whole] - values.ravel()).max()
+        greatest = max(np.abs(v).max() for v in fine.values.values())
+        worst = max(worst, gap / max(np.abs(values).max(), 1e-3 * greatest, 1e-300))
+    return float(worst)
+
+
+def _function(layout: Layout, grid: GridFunction):
+    wanted = [Derivative(f, (0,) * len(layout.box.axes)) for f in layout.fields]
+
+    def function(points: np.ndarray) -> np.ndarray:
+        found = grid(points, wanted)
+        return np.stack([found[d] for d in wanted], axis=1)
+
+    return function
+
+
+def _resolution(system: System) -> str:
+    mesh = system.mesh
+    return ", ".join(f"{a}: {len(mesh.breaks[a]) - 1} x {mesh.count[a]}" for a in system.layout.axes)
+
+
+def _state(problem: Residual, grid: GridFunction) -> dict[str, np.ndarray]:
+    state = {}
+    for f, lines in grid.lines.items():
+        state[f] = grid.values[f]
+        for a, line in zip(problem.region.axes, lines, strict=True):
+            pieces = isinstance(line, Pieces)
+            state[f"{f}_{a}_breaks"] = line.breaks if pieces else problem.region.bounds[problem.region.axes.index(a)]
+            state[f"{f}_{a}_reference"] = line.reference if pieces else np.zeros(0)
+    return state
+
+
+def _line(breaks: np.ndarray, reference: np.ndarray, n: int) -> Line:
+    """Return the grid of an axis again; a Fourier series has no reference nodes."""
+    return Pieces(breaks, reference) if len(reference) else Fourier(breaks[0], breaks[-1], n)
