@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Gt, Interval
@@ -38,22 +39,29 @@ def check(owner: str, init: Callable[..., None], given: Mapping[str, Any]) -> di
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise UserError(f"{owner} has no parameter {name!r}{did_you_mean(name, fields)} (known: {known})")
-    model = create_model(owner, __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields)  # pyright: ignore[reportCallIssue,reportArgumentType]
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    model = create_model(owner, __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False), **fields)  # pyright: ignore[reportCallIssue,reportArgumentType]
+    plain = {k: _tuples(v) for k, v in given.items()}
     try:
         checked = model(**plain)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise UserError(f"{owner} needs a value for {name}") from None
         message = first["msg"].removeprefix("Input should be ")
         raise UserError(f"{owner}: {name} should be {message}, got {first['input']!r}") from None
     return {name: getattr(checked, name) for name in fields}
 
 
+def _tuples(value: Any) -> Any:
+    """Return lists, which YAML has in the place of tuples, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 class Configured:
     """Gives every subclass a checked constructor, whose resolved arguments are kept in ``settings``."""
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
