@@ -12,6 +12,19 @@ class SolveError(Exception):
     """A solve that could not go on (a non-finite loss, a divergent Newton); the command line exits with 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training was asked to stop by Ctrl-C or SIGTERM, and has written its checkpoint.
+
+    Args:
+        message: one line for the user.
+        signal: the number of the signal that asked; a shell expects exit code 128 + signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean 'x'?`` for the known name nearest to ``name``, or an empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,7 +1,8 @@
 """Solvers that train networks, with Lightning."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sciml.solution import Solution
 from sciml.solver import Context, P, Solver
@@ -20,15 +22,42 @@ class Phase:
 
     Args:
         optimizer: Adam, or L-BFGS with strong Wolfe line search on a fixed batch.
-        steps: optimiser steps.
+        steps: optimiser steps; for L-BFGS one step is one line search.
         learning_rate: of Adam; L-BFGS takes its step from the line search.
-        decay: factor by which Adam's learning rate has shrunk at the end of the phase (cosine).
+        decay: Adam's learning rate ends at ``decay * learning_rate``, along a cosine; in (0, 1].
+
+    Raises:
+        ValueError: no step, or a decay out of its range.
     """
 
     optimizer: Literal["adam", "lbfgs"]
     steps: int
     learning_rate: float = 1e-3
     decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 < self.decay <= 1:
+            raise ValueError(f"a phase needs at least one step and a decay in (0, 1], got {self}")
+
+    def rate(self, step: int) -> float:
+        """Return Adam's learning rate at a step of the phase."""
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.learning_rate * (self.decay + (1 - self.decay) * cosine)
+
+    def make(self, parameters: Iterable[Tensor]) -> Optimizer:
+        """Make the optimiser."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+        # One line search at a time, ended by the training's own stops alone: it looks at them after every step.
+        return torch.optim.LBFGS(
+            parameters,
+            max_iter=1,
+            max_eval=26,
+            history_size=50,
+            tolerance_grad=0,
+            tolerance_change=0,
+            line_search_fn="strong_wolfe",
+        )
 
 
 class NeuralSolver(LightningModule, Solver[P]):
@@ -40,6 +69,13 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     kind = "neural"
     precision_default: ClassVar[Literal["64", "32"]] = "32"
+    """Precision on a CPU where none is asked for; on a GPU it is 32."""
+    takes_bf16: ClassVar[bool] = False
+    """Whether the losses keep their meaning in bfloat16: no derivatives of the networks, no L-BFGS."""
+    automatic_optimization = False
+
+    advance: Callable[[], None]
+    """Takes the optimiser steps up to the next check; the training sets it."""
 
     real: torch.dtype
     """The dtype in which ``build`` makes every tensor."""
@@ -62,10 +98,18 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     @abstractmethod
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Read the networks as a function from inputs (n, inputs) to outputs (n, outputs)."""
+        """Read the networks, on whichever device they are, as a function from inputs (n, inputs) to outputs (n, outputs)."""
 
     resample_every: int = 1
     """Adam steps between two batches."""
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return one optimiser for each phase; Lightning saves and restores them."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [phase.make(trained) for phase in self.schedule()]
+
+    def training_step(self, *_: Any) -> None:
+        self.advance()
 
     def solution(self, problem: P, notes: Mapping[str, float | str] | None = None) -> Solution:
         """Wrap the networks as a solution."""
@@ -77,7 +121,7 @@ class NeuralSolver(LightningModule, Solver[P]):
         module = type(self)(**self.settings)
         module.real = real
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
             module.build(problem)
         return module
 

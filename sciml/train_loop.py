@@ -1,0 +1,269 @@
+"""Descent: optimiser steps with exact stops, checkpoints and a history, run by Lightning."""
+
+import math
+import signal
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sciml.checkpoint import last_checkpoint
+from sciml.errors import SolveError, UserError
+from sciml.history import History
+from sciml.neural import NeuralSolver, Phase
+from sciml.problem import Problem
+from sciml.solver import Context
+from sciml.train_objective import Evaluation, LineSearch, Objective
+from sciml.train_signals import Signals
+
+
+@dataclass
+class State:
+    """How far a training has come; a checkpoint carries it along with the networks and the optimisers.
+
+    ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience; ``history`` is the
+    length of the history in bytes; ``scale`` is that of the line search; ``converged`` tells that L-BFGS ended the last phase before its steps were over.
+    """
+
+    step: int = 0
+    closures: int = 0
+    seconds: float = 0.0
+    phase: int = 0
+    phase_step: int = 0
+    loss: float = math.inf
+    error: float = math.inf
+    best: float = math.inf
+    stale: int = 0
+    history: int = 0
+    scale: float = 1.0
+    converged: bool = False
+    stop_reason: str = ""
+
+
+class Descent(Callback):
+    """Takes the optimiser steps of one training.
+
+    One Lightning step takes all optimiser steps up to the next check or checkpoint, so that Lightning costs next to
+    nothing per optimiser step; stops are nevertheless looked at after every one.
+
+    Args:
+        module: what is trained.
+        problem: what for.
+        context: seed, stops and folder.
+        signals: the signals that ask for an end.
+        bf16: evaluate losses in bfloat16.
+    """
+
+    def __init__(
+        self, module: NeuralSolver[Any], problem: Problem, context: Context, signals: Signals, bf16: bool
+    ) -> None:
+        self.state = State()
+        self.interrupted = 0
+        """The number of the signal that ended the training early, or 0."""
+        self.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        self._module, self._problem, self._context, self._signals, self._bf16 = (
+            module,
+            problem,
+            context,
+            signals,
+            bf16,
+        )
+        self._phases = module.schedule()
+        scheduled = sum(phase.steps for phase in self._phases)
+        self._steps = min(scheduled, context.training.max_steps or scheduled)
+        self._before_batch: Tensor | None = None
+
+    @property
+    def notes(self) -> dict[str, float | str]:
+        """What the training says of itself."""
+        s = self.state
+        kept = {"steps": s.step, "closures": s.closures, "seconds": s.seconds, "stop_reason": s.stop_reason}
+        return {**kept, "parameters": self.parameters}
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self._before_batch is not None
+        return {**asdict(self.state), "before_batch": self._before_batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        kept = dict(state_dict)
+        self._before_batch = kept.pop("before_batch")
+        self.state = State(**{**kept, "stop_reason": ""})
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["notes"] = self.notes
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._trainer, self._optimizers = trainer, trainer.optimizers
+        self._signals.install()
+        state, folder = self.state, self._context.folder
+        self._objective = Objective(self._module, trainer.global_rank, trainer.world_size, self._bf16)
+        self._search = LineSearch(self._objective)
+        path = folder / "history.csv" if folder and trainer.is_global_zero else None
+        self._history = History(path, state.history)
+        self._generator = torch.Generator(self._module.device).manual_seed(self._context.seed)
+        if self._before_batch is None:
+            self._before_batch = self._generator.get_state()
+        else:
+            self._generator.set_state(self._before_batch)
+            self._objective.draw(self._generator)
+        if state.phase_step and self._phases[state.phase].optimizer == "lbfgs":
+            self._search.scale = state.scale
+            self._search.start()
+        self._objective.closures = state.closures
+        self._started = time.perf_counter() - state.seconds
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._history.close()
+
+    def advance(self) -> None:
+        """Take the steps up to the next check or checkpoint, then do what is due there.
+
+        Raises:
+            SolveError: a loss or gradient is not finite, or a file cannot be written.
+        """
+        training, state = self._context.training, self.state
+        evaluation = None
+        while not (reason := self._reason()):
+            evaluation = self._step() or evaluation
+            if (
+                state.step == 1
+                or not state.step % training.check_every
+                or not state.step % training.checkpoint_every
+            ):
+                reason = self._reason()
+                break
+        state.seconds = self._seconds()
+        on_grid = state.step == 1 or state.step % training.check_every == 0
+        if evaluation and (on_grid or reason not in ("", "interrupted")):
+            self._check(evaluation)
+            reason = reason or self._reason()
+        if reason == "interrupted":
+            self.interrupted = self._signals.received or signal.SIGTERM
+        else:
+            state.stop_reason = reason
+        if reason or state.step % training.checkpoint_every == 0:
+            self._save()
+        self._trainer.should_stop = bool(reason)
+
+    def _reason(self) -> str:
+        """Return why the training should end here, or nothing."""
+        training, state = self._context.training, self.state
+        interrupted, late = self._objective.agreed if self._trainer.world_size > 1 else self._votes()
+        reasons = {
+            "interrupted": interrupted,
+            "target_loss": training.target_loss is not None and state.loss <= training.target_loss,
+            "target_error": training.target_error is not None and state.error <= training.target_error,
+            "patience": training.patience is not None and state.stale >= training.patience,
+            "max_seconds": late,
+            "max_closures": training.max_closures is not None and state.closures >= training.max_closures,
+            "max_steps": training.max_steps is not None and state.step >= training.max_steps,
+            "converged": state.phase == len(self._phases) and state.converged,
+            "schedule": state.phase == len(self._phases),
+        }
+        return next((name for name, met in reasons.items() if met), "")
+
+    def _votes(self) -> list[float]:
+        limit = self._context.training.max_seconds
+        late = limit is not None and self._seconds() >= limit
+        return [float(self._signals.received is not None), float(late)]
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _step(self) -> Evaluation | None:
+        """Take one optimiser step; None where L-BFGS finds no lower loss, which ends its phase instead."""
+        state = self.state
+        phase, optimizer = self._phases[state.phase], self._optimizers[state.phase]
+        if self._trainer.world_size > 1:
+            self._objective.votes = self._votes()
+        try:
+            evaluation = (self._adam if phase.optimizer == "adam" else self._lbfgs)(phase, optimizer)
+        except SolveError as error:
+            kept = "; the last good checkpoint is kept" if self._context.folder else ""
+            raise SolveError(f"step {state.step + 1} ({phase.optimizer}): {error}{kept}") from None
+        state.closures = self._objective.closures
+        if evaluation:
+            state.step += 1
+            state.phase_step += 1
+            state.loss = evaluation.total.item()
+        if not evaluation or state.phase_step == phase.steps:
+            state.phase, state.phase_step, state.converged = state.phase + 1, 0, not evaluation
+        return evaluation
+
+    def _adam(self, phase: Phase, optimizer: Optimizer) -> Evaluation:
+        if self.state.phase_step % self._module.resample_every == 0:
+            self._draw()
+        if phase.decay != 1:
+            optimizer.param_groups[0]["lr"] = phase.rate(self.state.phase_step)
+        evaluation = self._objective.evaluate()
+        optimizer.step()
+        return evaluation
+
+    def _lbfgs(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
+        if self.state.phase_step == 0:
+            self._draw()
+            self._search.rescale()
+            self.state.scale = self._search.scale
+        start = self._search.start()
+        if self.state.phase_step and start.total.item() >= self.state.loss:
+            memory = next(iter(optimizer.state.values()), {})
+            if memory.get("n_iter", 0) <= 1:
+                return None
+            optimizer.state.clear()
+        optimizer.step(self._search)
+        return start
+
+    def _draw(self) -> None:
+        self._before_batch = self._generator.get_state()
+        self._objective.draw(self._generator)
+
+    def _check(self, evaluation: Evaluation) -> None:
+        """Write a row of the history and report; the time that this takes is not training."""
+        state, training, began = self.state, self._context.training, time.perf_counter()
+        error = (
+            self._problem.monitor(self._module.solution(self._problem))
+            if self._trainer.is_global_zero
+            else None
+        )
+        error = self._trainer.strategy.broadcast(error)
+        if error is None and training.target_error is not None:
+            raise UserError(
+                f"{self._problem.name} has no error to follow in training; use target_loss, not target_error"
+            )
+        state.error = math.inf if error is None else error
+        state.stale = 0 if state.loss < state.best else state.stale + 1
+        state.best = min(state.best, state.loss)
+        losses = {"loss": state.loss}
+        losses |= {
+            f"loss_{name}": v
+            for name, v in zip(self._objective.names, evaluation.terms.tolist(), strict=True)
+        }
+        phase = self._phases[state.phase if state.phase_step else state.phase - 1]
+        if self._trainer.is_global_zero:
+            told = {"step": state.step, "closures": state.closures, "seconds": state.seconds}
+            self._history.write(
+                {**told, "phase": phase.optimizer, **losses, "error": "" if error is None else error}
+            )
+            self._context.progress.report(
+                self._done(), losses if error is None else {**losses, "error": error}
+            )
+        self._started += time.perf_counter() - began
+
+    def _done(self) -> float:
+        """Return the fraction of the training that is done, by whichever limit is nearest."""
+        training, state = self._context.training, self.state
+        by_time = state.seconds / training.max_seconds if training.max_seconds else 0.0
+        by_closures = state.closures / training.max_closures if training.max_closures else 0.0
+        return min(1.0, max(state.step / self._steps, by_time, by_closures))
+
+    def _save(self) -> None:
+        if self._context.folder:
+            self.state.history = self._history.sync()
+            self._trainer.save_checkpoint(last_checkpoint(self._context.folder))

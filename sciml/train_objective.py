@@ -1,0 +1,173 @@
+"""The loss of a network and its gradient, the same in every process of a training."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from sciml.errors import SolveError, UserError
+from sciml.neural import NeuralSolver
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The loss somewhere: its sum, its terms, and the gradients, one for each parameter that has any."""
+
+    total: Tensor
+    terms: Tensor
+    gradients: list[Tensor]
+
+
+class Objective:
+    """The loss terms of a module on the batch at hand.
+
+    With several processes each takes the rows ``rank::world`` of the same global batch; losses are means over rows, so
+    the mean over processes of the losses and of their gradients is that of the global batch.
+
+    Args:
+        module: whose losses they are.
+        rank: which process this is.
+        world: how many processes there are.
+        bf16: evaluate the losses in bfloat16 where torch's autocast does so, on float32 parameters.
+    """
+
+    def __init__(self, module: NeuralSolver[Any], rank: int, world: int, bf16: bool) -> None:
+        self.module = module
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.names: tuple[str, ...] = ()
+        self.closures = 0
+        self.votes = [0.0, 0.0]
+        """What this process asks for, told to the others along with its gradient: to be interrupted, to end in time."""
+        self.agreed = [0.0, 0.0]
+        """The share of the processes that has asked for each; all processes know the same."""
+        self._rank, self._world = rank, world
+        self._batch: Mapping[str, Tensor] = {}
+        device = module.device
+        self._cast: AbstractContextManager[Any] = (
+            torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        )
+        self._one = torch.ones((), dtype=torch.float32, device=device)
+        self._bad = torch.zeros((), dtype=torch.float32, device=device)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the next batch."""
+        batch = self.module.sample(generator)
+        if self._world > 1:
+            batch = {name: self._rows(name, rows) for name, rows in batch.items()}
+        self._batch = batch
+
+    def _rows(self, name: str, rows: Tensor) -> Tensor:
+        if rows.ndim == 0:
+            return rows
+        if len(rows) % self._world:
+            raise UserError(
+                f"expected a batch that {self._world} processes can share evenly, got {len(rows)} rows of {name!r}; "
+                "change trainer.devices or the number of points"
+            )
+        return rows[self._rank :: self._world]
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the loss and its gradient, which is left in the parameters' ``grad``.
+
+        Raises:
+            SolveError: a loss term or its gradient is not finite.
+        """
+        for parameter in self.parameters:
+            parameter.grad = None
+        with self._cast:
+            losses = self.module.losses(self._batch)
+        terms = torch.stack(list(losses.values()))
+        total = terms.sum()
+        total.backward()
+        self.closures += 1
+        self.names = tuple(losses)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        total, terms = total.detach(), terms.detach()
+        if self._world > 1:
+            terms = self._average(terms, gradients)
+            total = terms.sum()
+        # The kernel of torch's gradient scaler, with scale one: a tenth of the cost of a norm of the gradient.
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._bad, self._one)  # pyright: ignore[reportPrivateImportUsage]
+        if not math.isfinite(total.item()) or self._bad.item():
+            raise SolveError(self._blame(terms))
+        return Evaluation(total, terms, gradients)
+
+    def _average(self, terms: Tensor, gradients: list[Tensor]) -> Tensor:
+        parts = [*gradients, terms, terms.new_tensor(self.votes)]
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        torch.distributed.all_reduce(flat)
+        flat /= self._world
+        pieces = flat.split([part.numel() for part in parts])
+        for gradient, piece in zip(gradients, pieces, strict=False):
+            gradient.copy_(piece.view_as(gradient))
+        self.agreed = [max(pair) for pair in zip(self.agreed, pieces[-1].tolist(), strict=True)]
+        return pieces[-2]
+
+    def _blame(self, terms: Tensor) -> str:
+        """Name what is not finite; evaluates the terms one by one, for which there is time now."""
+        values = dict(zip(self.names, terms.tolist(), strict=True))
+        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            return f"the loss term {', '.join(bad)}"
+        with self._cast:
+            losses = self.module.losses(self._batch)
+        faults = torch.zeros_like(terms)
+        for k, loss in enumerate(losses.values()):
+            gradients = torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
+            faults[k] = sum(float(not g.isfinite().all()) for g in gradients if g is not None)
+        if self._world > 1:
+            torch.distributed.all_reduce(faults)
+        guilty = [name for name, fault in zip(losses, faults.tolist(), strict=True) if fault]
+        return f"the gradient of the loss term {', '.join(guilty) or 'sum'} is not finite"
+
+
+class LineSearch:
+    """The closure that L-BFGS calls, which evaluates no point twice.
+
+    Between two steps L-BFGS returns to the point that its line search accepted; the evaluation there is at hand.
+
+    torch's L-BFGS learns no curvature from a step with yᵀs < 1e-10, about twice the fall of the loss, and so would stop
+    learning where losses are small. ``scale`` lifts the loss and its gradient well above that; it is a power of two, by
+    which no digit changes.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.known: list[tuple[Tensor, Evaluation]] = []
+        self.scale = 1.0
+
+    def rescale(self) -> None:
+        """Set the scale that brings the loss here to about a million."""
+        evaluation = self.objective.evaluate()
+        self.scale = 2.0 ** (20 - math.frexp(evaluation.total.item())[1])
+        self._keep(self._here(), evaluation)
+
+    def start(self) -> Evaluation:
+        """Begin a step: forget all but the point where it starts and return the evaluation there."""
+        self()
+        here = self._here()
+        self.known = [(point, evaluation) for point, evaluation in self.known if torch.equal(point, here)]
+        return self.known[0][1]
+
+    def __call__(self) -> Tensor:
+        here = self._here()
+        evaluation = next((e for point, e in self.known if torch.equal(point, here)), None)
+        if evaluation is None:
+            evaluation = self.objective.evaluate()
+            self._keep(here, evaluation)
+        trained = [p for p in self.objective.parameters if p.grad is not None]
+        for parameter, gradient in zip(trained, evaluation.gradients, strict=True):
+            parameter.grad = gradient
+        return evaluation.total * self.scale
+
+    def _here(self) -> Tensor:
+        return torch.nn.utils.parameters_to_vector(self.objective.parameters).detach()
+
+    def _keep(self, point: Tensor, evaluation: Evaluation) -> None:
+        torch._foreach_mul_(evaluation.gradients, self.scale)
+        self.known.append((point, evaluation))
