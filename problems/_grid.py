@@ -1,0 +1,245 @@
+"""AC load flow on a power grid, under varying loads, generation and outages."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge
+
+from sciml.balance import newton
+from sciml.parameters import Count, NonNegative
+from sciml.powerflow import PowerFlow, PowerGrid
+from sciml.problem import Table, Variable
+from sciml.solution import Solution
+from sciml.views.graph import Graph
+from sciml.views.pairs import Pairs
+
+from ._scenarios import Scenarios, Spread, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAIN, _TEST = 0, 1
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Scenarios and their load flow.
+
+    Args:
+        inputs: shape (n, inputs).
+        outages: number of branches out, shape (n,).
+        outputs: of Newton-Raphson, shape (n, outputs).
+        unsolved: by number of outages, the scenarios set aside because Newton-Raphson did not converge.
+    """
+
+    inputs: np.ndarray
+    outages: np.ndarray
+    outputs: np.ndarray
+    unsolved: dict[int, int]
+
+
+class LoadFlow(Graph, Pairs):
+    """Find the voltage at every bus, given loads, generation, voltage set-points and the branches in service.
+
+    Solvers train on scenarios without outage and with one, half each; they are scored on others, without outage, with
+    one, and with two, a pair that no training scenario had out. ``flow_error`` is the relative L2 error of the active
+    flows over all of these, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is operated by, they vanish with no
+    constant, and they ask for differences of angles, which is harder than the angles. The reference is Newton-Raphson
+    to a mismatch of 1e-12 p.u. A scenario in which a bus is cut off from the slack, or which has no load flow, is
+    drawn, counted (arrays ``islanded`` and ``unsolved``) and set aside.
+
+    Args:
+        train: scenarios to train on.
+        test: scenarios to score on, for each number of outages.
+        load_spread: standard deviation of the logarithm of each load.
+        common_spread: standard deviation of the logarithm of a factor common to all loads and generators.
+        generation_spread: standard deviation of each generator's power, as a fraction of its capacity.
+        voltage_spread: standard deviation of each voltage set-point, in p.u.
+        seed: of the scenarios; those to train on and to score on are drawn apart.
+    """
+
+    primary = "flow_error"
+
+    def __init__(
+        self,
+        train: Annotated[int, Ge(2)] = 10000,
+        test: Count = 200,
+        load_spread: NonNegative = 0.2,
+        common_spread: NonNegative = 0.1,
+        generation_spread: NonNegative = 0.1,
+        voltage_spread: NonNegative = 0.01,
+        seed: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        self.train = train
+        self.test = test
+        self.spread = Spread(load_spread, common_spread, generation_spread, voltage_spread)
+        self.seed = seed
+
+    @abstractmethod
+    def grid(self) -> PowerGrid:
+        """Return the grid in its nominal state."""
+
+    @cached_property
+    def flow(self) -> PowerFlow:
+        """The load flow in float64."""
+        return PowerFlow(self.grid())
+
+    def balance(self, real: torch.dtype = torch.float64) -> PowerFlow:
+        return PowerFlow(self.flow.grid, real)
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        return self.flow.grid.inputs
+
+    @property
+    def outputs(self) -> tuple[Variable, ...]:
+        return self.flow.grid.outputs
+
+    @property
+    def structure(self) -> np.ndarray:
+        return np.arange(len(self.inputs)) >= len(self.inputs) - len(self.intact)
+
+    @property
+    def intact(self) -> np.ndarray:
+        return np.ones(len(self.flow.grid.source))
+
+    @cached_property
+    def drawn(self) -> dict[str, Scenarios]:
+        """The scenarios of each split."""
+        return {
+            "train": draw(self.flow, self.spread, (0, 1), self.train // 2, [self.seed, _TRAIN]),
+            "test": draw(self.flow, self.spread, (0, 1, 2), self.test, [self.seed, _TEST]),
+        }
+
+    def scenarios(self, split: Literal["train", "test"]) -> np.ndarray:
+        return self.drawn[split].inputs
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._labelled.inputs, self._labelled.outputs
+
+    @cached_property
+    def _labelled(self) -> Solved:
+        return self._solved("train")
+
+    @cached_property
+    def reference(self) -> Solved:
+        """The scenarios on which solutions are scored, with their load flow."""
+        return self._solved("test")
+
+    def _solved(self, split: str) -> Solved:
+        inputs, outages = self.drawn[split].inputs, self.drawn[split].outages
+        found = newton(self.flow, torch.from_numpy(inputs), tolerance=1e-12)
+        done = found.converged.numpy()
+        unsolved = {int(k): int((~done[outages == k]).sum()) for k in np.unique(outages)}
+        return Solved(inputs[done], outages[done], self.flow.outputs(found.state).numpy()[done], unsolved)
+
+    def branch_flows(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Return the active power, in MW, that enters each branch at its first bus, shape (n, branches).
+
+        Args:
+            inputs: scenarios, shape (n, inputs).
+            outputs: voltages, shape (n, outputs).
+        """
+        given = self.flow.read(torch.from_numpy(inputs))
+        p, _ = self.flow.flows(self.flow.state(torch.from_numpy(outputs)), given)
+        return p.numpy()[:, : len(self.intact)] * self.flow.grid.base
+
+    def mismatch(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Return what each unknown component lacks to Kirchhoff's law, in p.u., shape (n, unknown components)."""
+        given = self.flow.read(torch.from_numpy(inputs))
+        lack = self.flow.imbalance(self.flow.state(torch.from_numpy(outputs)), given)
+        return lack[:, self.flow.unknown].numpy()
+
+    def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
+        """Return the scores over all test scenarios, and by number of outages under names that end in n0, n1, n2.
+
+        ``flow_error`` (relative L2), ``flow_error_mw`` (mean absolute, MW), ``vm_error`` (root mean square, p.u.),
+        ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.).
+        """
+        known = self.reference
+        answer = solution(known.inputs)
+        flows = self.branch_flows(known.inputs, answer), self.branch_flows(known.inputs, known.outputs)
+        mismatch = np.abs(self.mismatch(known.inputs, answer))
+        classes = {"": np.full(len(answer), True)} | {f"_n{k}": known.outages == k for k in (0, 1, 2)}
+        scores = {}
+        for suffix, rows in classes.items():
+            flow_error = flows[0][rows] - flows[1][rows]
+            vm_error, va_error = np.split(answer[rows] - known.outputs[rows], 2, axis=1)
+            scores |= {
+                f"flow_error{suffix}": float(np.linalg.norm(flow_error) / np.linalg.norm(flows[1][rows])),
+                f"flow_error_mw{suffix}": float(np.abs(flow_error).mean()),
+                f"vm_error{suffix}": float(np.sqrt((vm_error**2).mean())),
+                f"va_error{suffix}": float(np.sqrt((va_error**2).mean())),
+                f"mismatch_max{suffix}": float(mismatch[rows].max()),
+                f"mismatch_mean{suffix}": float(mismatch[rows].mean()),
+            }
+        return scores
+
+    def monitor(self, solution: Solution) -> float:
+        return self.score(solution)["flow_error"]
+
+    def trivial(self) -> Solution:
+        """Return the mean of the outputs of training scenarios."""
+        constant = self.pairs()[1].mean(axis=0)
+        return Solution(self, lambda points: np.tile(constant, (len(points), 1)), {"constant": constant})
+
+    def table(self, solution: Solution) -> Table:
+        known, grid = self.reference, self.flow.grid
+        scenario, bus, branch = ("scenario",), ("scenario", "bus"), ("scenario", "branch")
+        arrays = {"lines_out": (scenario, known.outages)}
+        for suffix, outputs in (("", solution(known.inputs)), ("_reference", known.outputs)):
+            vm, va = np.split(outputs, 2, axis=1)
+            flow = self.branch_flows(known.inputs, outputs)
+            arrays |= {f"vm{suffix}": (bus, vm), f"va{suffix}": (bus, va), f"flow{suffix}": (branch, flow)}
+        status = known.inputs[:, self.structure]
+        arrays |= {
+            "status": (branch, status),
+            "from_bus": (("branch",), grid.numbers[grid.source]),
+            "to_bus": (("branch",), grid.numbers[grid.target]),
+            "islanded": (("outages",), np.array([self.drawn["test"].islanded[k] for k in (0, 1, 2)])),
+            "unsolved": (("outages",), np.array([known.unsolved[k] for k in (0, 1, 2)])),
+        }
+        axes = {
+            "scenario": np.arange(len(status)),
+            "bus": grid.numbers,
+            "branch": np.arange(1, len(grid.source) + 1),
+            "outages": np.arange(3),
+        }
+        return Table(axes, arrays, _VARIABLES)
+
+    def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
+        from ._grid_figures import errors_figure, flows_figure
+
+        known = self.reference
+        flows = self.branch_flows(known.inputs, solution(known.inputs))
+        reference = self.branch_flows(known.inputs, known.outputs)
+        yield "flows", flows_figure(flows, reference, known.outages)
+        yield "outages", errors_figure(flows, reference, known.outages)
+
+
+_VARIABLES = {
+    v.name: v
+    for v in (
+        Variable("lines_out", long_name="branches out"),
+        Variable("vm", long_name="voltage magnitude in p.u."),
+        Variable("vm_reference", long_name="voltage magnitude in p.u. by Newton-Raphson"),
+        Variable("va", "degree", "voltage angle"),
+        Variable("va_reference", "degree", "voltage angle by Newton-Raphson"),
+        Variable("flow", "MW", "active power into the branch at from_bus"),
+        Variable("flow_reference", "MW", "active power into the branch at from_bus by Newton-Raphson"),
+        Variable("status", long_name="1 while the branch is in service"),
+        Variable("from_bus", long_name="bus at the branch's first end"),
+        Variable("to_bus", long_name="bus at the branch's other end"),
+        Variable("islanded", long_name="scenarios drawn and set aside because a bus was cut off"),
+        Variable("unsolved", long_name="scenarios set aside because Newton-Raphson did not converge"),
+        Variable("branch", long_name="branch"),
+        Variable("bus", long_name="bus"),
+        Variable("scenario", long_name="scenario"),
+        Variable("outages", long_name="branches out"),
+    )
+}

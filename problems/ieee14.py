@@ -1,0 +1,31 @@
+"""The IEEE 14-bus test grid."""
+
+from sciml.errors import UserError
+from sciml.powerflow import PowerGrid
+
+from ._case import from_case
+from ._grid import LoadFlow
+
+
+class IEEE14(LoadFlow):
+    """AC load flow on the IEEE 14-bus grid while loads and generation vary and branches are out.
+
+    P_i + jQ_i = V_i Σ_j conj(Y_ij V_j) at every bus i
+
+    The grid is pandapower's ``case14``: 14 buses, 20 branches, a part of the American Electric Power system of 1962. The
+    outage of branch 7-8 alone cuts a bus off.
+    """
+
+    def grid(self) -> PowerGrid:
+        """Return the grid in its nominal state.
+
+        Raises:
+            UserError: pandapower is not installed.
+        """
+        try:
+            from pandapower.converter.pypower.to_ppc import to_ppc
+            from pandapower.networks import case14
+        except ImportError:
+            raise UserError("ieee14 needs pandapower, which is not installed; run pip install -e '.[grid]'") from None
+        case = to_ppc(case14(), calculate_voltage_angles=True, init="flat", mode="pf")
+        return from_case(case["baseMVA"], case["bus"], case["branch"], case["gen"])

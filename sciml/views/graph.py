@@ -1,0 +1,22 @@
+"""The view of states in balance on the nodes of a graph."""
+
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sciml.balance import Balance
+from sciml.problem import Problem
+
+
+class Graph(Problem):
+    """A state on the nodes of a graph, in balance at each node for what the inputs say."""
+
+    @abstractmethod
+    def balance(self, real: torch.dtype = torch.float64) -> Balance:
+        """Return the equations of balance, which read the problem's inputs and return its outputs, as a new module."""
+
+    @abstractmethod
+    def scenarios(self, split: Literal["train", "test"]) -> np.ndarray:
+        """Return inputs, shape (n, inputs), to train on without labels, or those on which solutions are scored."""

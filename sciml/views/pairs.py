@@ -1,0 +1,32 @@
+"""The view of inputs and outputs of a classical solver, under changes of structure."""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from sciml.problem import Problem
+
+
+class Pairs(Problem):
+    """Outputs y that a classical solver found for inputs x and structure τ.
+
+    τ is how far the structure is from the intact one: zero while nothing is changed.
+    """
+
+    @property
+    @abstractmethod
+    def structure(self) -> np.ndarray:
+        """Which inputs state the structure, shape (inputs,), bool."""
+
+    @property
+    @abstractmethod
+    def intact(self) -> np.ndarray:
+        """The values of these inputs in the intact structure, shape (structural inputs,)."""
+
+    @abstractmethod
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return points (n, inputs) and outputs (n, outputs) to train on."""
+
+    def divided(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return x, shape (n, other inputs), and τ, shape (n, structural inputs), of points (n, inputs)."""
+        return points[:, ~self.structure], self.intact - points[:, self.structure]

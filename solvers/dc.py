@@ -1,0 +1,78 @@
+"""DC load flow: the linearised balance of active power."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge
+
+from sciml.balance import Pattern, solve_blocks
+from sciml.powerflow import PowerFlow, PowerGrid
+from sciml.solution import Solution
+from sciml.solver import Context, Solver
+from sciml.views.graph import Graph
+
+
+class DC(Solver[Graph]):
+    """Linear in the angles, with all magnitudes at one p.u. and no reactive power.
+
+    Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i,  b = x / ((r² + x²) tap),  the derivative of the flow at the flat profile
+
+    Losses are left out, or estimated as r f² from the flows f of the previous pass and drawn half at each end.
+    Source: B. Stott, J. Jardim and O. Alsaç, DC power flow revisited, 2009, doi:10.1109/TPWRS.2009.2021235.
+
+    Args:
+        loss_passes: how often losses are estimated.
+    """
+
+    kind = "classical"
+    needs = Graph
+    deterministic = True
+    ladder = {"loss_passes": (0, 1, 2, 3)}
+
+    def __init__(self, loss_passes: Annotated[int, Ge(0)] = 0) -> None:
+        self.loss_passes = loss_passes
+
+    def refuses(self, problem: Graph) -> str | None:
+        balance = problem.balance()
+        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
+
+    def solve(self, problem: Graph, context: Context) -> Solution:
+        flow = problem.balance()
+        assert isinstance(flow, PowerFlow)
+        buses = len(flow.grid.numbers)
+
+        def function(points: np.ndarray) -> np.ndarray:
+            given = flow.read(torch.from_numpy(points))
+            status = given["status"].numpy()[:, : len(flow.grid.source)]
+            angles = np.full((len(points), buses), np.nan)
+            whole = flow.solvable(given).numpy()
+            angles[whole] = self._angles(flow.grid, (given["p"] - flow.shunt_g).numpy()[whole], status[whole])
+            state = np.stack([angles, np.where(np.isnan(angles), np.nan, 1.0)], axis=-1)
+            return flow.outputs(torch.from_numpy(state)).numpy()
+
+        return Solution(problem, function)
+
+    def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
+        return self.solve(problem, Context())
+
+    def _angles(self, grid: PowerGrid, injection: np.ndarray, status: np.ndarray) -> np.ndarray:
+        """Return angles, (n, buses) rad, for injections (n, buses) p.u. and branches in service (n, branches)."""
+        susceptance = status * (-1 / grid.impedance).imag / abs(grid.tap)
+        shift = np.angle(grid.tap)
+        incidence = np.zeros((len(grid.source), len(grid.numbers)))
+        incidence[np.arange(len(grid.source)), grid.source] = 1
+        incidence[np.arange(len(grid.source)), grid.target] = -1
+        free = np.arange(len(grid.numbers)) != grid.regulated[0]
+        reduced = incidence[:, free]
+        columns, rows = np.nonzero(abs(reduced).T @ abs(reduced))
+        values = susceptance @ (reduced[:, rows] * reduced[:, columns])
+        pattern = Pattern(rows, columns, int(free.sum()))
+        angles = np.zeros_like(injection)
+        losses = np.zeros_like(status)
+        for _ in range(self.loss_passes + 1):
+            balance = injection + (susceptance * shift) @ incidence - losses @ abs(incidence) / 2
+            angles[:, free] = solve_blocks(pattern, values, balance[:, free])
+            losses = grid.impedance.real * (susceptance * (angles @ incidence.T - shift)) ** 2
+        return angles

@@ -1,0 +1,150 @@
+"""The graph neural solver, trained on the law of balance alone."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sciml.neural import NeuralSolver, Phase
+from sciml.parameters import Count, Fraction, Positive
+from sciml.views.graph import Graph
+
+
+class Step(nn.Module):
+    """One correction of the state, from messages along the edges.
+
+    m_i = Σ_(j→i) Φ(h_i, h_j, a_ij),  x_i ← x_i + X(h_i, m_i),  z_i ← z_i + Z(h_i, m_i),  h = (x, ΔF(x), z, known)
+
+    Args:
+        components: of a node's state x, and of its imbalance ΔF.
+        known: features given for each node.
+        edge: features of each edge.
+        latent: components of a node's latent vector z, and of a message.
+        hidden: width of the networks' hidden layer.
+        real: dtype.
+    """
+
+    def __init__(self, components: int, known: int, edge: int, latent: int, hidden: int, real: torch.dtype) -> None:
+        super().__init__()
+        node = 2 * components + latent + known
+        self.at_target = nn.Linear(node, hidden, dtype=real)
+        self.at_source = nn.Linear(node, hidden, bias=False, dtype=real)
+        self.along = nn.Linear(edge, hidden, bias=False, dtype=real)
+        self.message = nn.Linear(hidden, latent, dtype=real)
+        self.state = _network(node + latent, hidden, components, real)
+        self.latent = _network(node + latent, hidden, latent, real)
+
+    def forward(self, node: Tensor, edge: Tensor, ends: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the corrections of x and z.
+
+        Args:
+            node: h, shape (n, nodes, features).
+            edge: a, shape (edges, features).
+            ends: source and target of the edges, shape (2, edges).
+            presence: of each edge, shape (n, edges, 1).
+        """
+        source, target = ends
+        hidden = self.at_target(node)[:, target] + self.at_source(node)[:, source] + self.along(edge)
+        message = presence * self.message(nn.functional.leaky_relu(hidden, 0.1))
+        received = message.new_zeros(*node.shape[:2], message.shape[-1]).index_add(1, target, message)
+        context = torch.cat([node, received], dim=-1)
+        return self.state(context), self.latent(context)
+
+
+def _network(inputs: int, hidden: int, outputs: int, real: torch.dtype) -> nn.Sequential:
+    """Return a network of one hidden layer whose first outputs are small."""
+    last = nn.Linear(hidden, outputs, dtype=real)
+    nn.init.normal_(last.weight, std=0.1 / hidden**0.5)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, hidden, dtype=real), nn.LeakyReLU(0.1), last)
+
+
+class GNS(NeuralSolver[Graph]):
+    """Corrects a state step by step with small graph networks, one for each step, trained without any solved example.
+
+    minimise Σ_k γ^(K-k) mean |ΔF(x_k)|²,  k = 1 ... K
+
+    The imbalance ΔF counts what compensates by itself: on a power grid the slack supplies the active power that loads and
+    losses ask for, and generators supply reactive power. Source: B. Donon, R. Clément, B. Donnot, A. Marot, I. Guyon and
+    M. Schoenauer, Neural networks for power flow: Graph neural solver, 2020, doi:10.1016/j.epsr.2020.106547.
+
+    Args:
+        corrections: K.
+        latent: components of a node's latent vector.
+        hidden: width of the hidden layers.
+        discount: γ.
+        rows: scenarios in a batch.
+        steps: of Adam.
+        learning_rate: of Adam, at the start.
+    """
+
+    needs = Graph
+
+    def __init__(
+        self,
+        corrections: Count = 10,
+        latent: Count = 16,
+        hidden: Count = 32,
+        discount: Fraction = 0.9,
+        rows: Count = 64,
+        steps: Count = 4000,
+        learning_rate: Positive = 3e-3,
+    ) -> None:
+        super().__init__()
+        self.corrections = corrections
+        self.width = latent
+        self.hidden = hidden
+        self.discount = discount
+        self.rows = rows
+        self.steps = steps
+        self.learning_rate = learning_rate
+
+    scenarios: Tensor
+
+    def build(self, problem: Graph) -> None:
+        self.balance = problem.balance(self.real)
+        scenarios = torch.from_numpy(problem.scenarios("train")).to(self.real)
+        self.register_buffer("scenarios", scenarios, persistent=False)
+        known = self.balance.node_features(self.balance.read(scenarios[:1])).shape[-1]
+        edge = self.balance.edge_features().shape[-1]
+        components = self.balance.unknown.shape[-1]
+        sizes = components, known, edge, self.width, self.hidden
+        self.network = nn.ModuleList(Step(*sizes, self.real) for _ in range(self.corrections))
+
+    def schedule(self) -> tuple[Phase, ...]:
+        return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
+
+    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
+        return {"scenarios": self.scenarios[chosen]}
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        *_, imbalances = self.iterate(batch["scenarios"])
+        weights = [self.discount ** (self.corrections - k) for k in range(1, self.corrections + 1)]
+        terms = [w * (f**2).mean() for w, f in zip(weights, imbalances, strict=True)]
+        return {"imbalance": torch.stack(terms).sum()}
+
+    def iterate(self, scenarios: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the last state, (n, nodes, components), and the imbalance after each correction."""
+        balance = self.balance
+        given = balance.read(scenarios)
+        known, edge, presence = balance.node_features(given), balance.edge_features(), balance.presence(given)[..., None]
+        state = balance.start(given)
+        latent = state.new_zeros(*state.shape[:2], self.width)
+        imbalances = [balance.imbalance(state, given)]
+        for step in self.network:
+            node = torch.cat([state - balance.start(given), imbalances[-1], latent, known], dim=-1)
+            change, latent_change = step(node, edge, balance.edges, presence)
+            state = state + torch.where(balance.unknown, change, 0.0)
+            latent = latent + latent_change
+            imbalances.append(balance.imbalance(state, given))
+        return state, imbalances[1:]
+
+    def function(self) -> Callable[[np.ndarray], np.ndarray]:
+        def function(points: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                state, _ = self.iterate(torch.from_numpy(points).to(self.scenarios))
+                return self.balance.outputs(state).double().cpu().numpy()
+
+        return function
