@@ -55,7 +55,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise SolveError(
-                f"disk full: {path} was not written (an earlier one is whole); free space and resume"
+                f"disk full: {path} was not written (the one before is whole); free space and resume"
             ) from None
         raise SolveError(f"could not write {path}: {error.strerror}") from None
 
@@ -72,9 +72,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         return {**checkpoint, "state_dict": dict(checkpoint["state_dict"])}
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
-        raise UserError(
-            f"expected a checkpoint of tensors and plain values, {path} is none; train again"
-        ) from None
+        raise UserError(f"expected tensors and plain values in {path}, found none; train again") from None
 
 
 def require_match(checkpoint: dict[str, Any], module: NeuralSolver[Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The training of every neural solver: Lightning's Trainer on the device, in the precision and processes asked for."""
+"""The training of every neural solver: Lightning's Trainer on the device and in the precision asked for."""
 
 import itertools
 import logging
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.accelerators import CUDAAccelerator
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from sciml.checkpoint import AtomicIO, last_checkpoint, read_checkpoint, require_match
 from sciml.errors import Interrupted, UserError
@@ -30,15 +31,16 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     """Train a fresh copy of ``solver`` on ``problem`` and return its solution.
 
     The notes of the solution are ``steps``, ``closures``, ``seconds`` of training (evaluation excluded),
-    ``parameters`` (how many are trained) and ``stop_reason``: ``schedule``, ``converged`` (L-BFGS finds no lower loss),
-    ``max_steps``, ``max_closures``, ``max_seconds``, ``target_error``, ``target_loss`` or ``patience``.
+    ``parameters`` (how many are trained) and ``stop_reason``: ``schedule``, ``converged`` (L-BFGS finds no
+    lower loss), ``max_steps``, ``max_closures``, ``max_seconds``, ``target_error``, ``target_loss`` or
+    ``patience``.
 
-    With ``context.folder`` the history goes to ``history.csv`` and the checkpoint to ``checkpoints/last.ckpt``; with
-    ``context.resume`` the training goes on from there, and ends on the same machine with the same number of threads in
-    the same bits as one that was never stopped.
+    With ``context.folder`` the history goes to ``history.csv`` and the checkpoint to
+    ``checkpoints/last.ckpt``; with ``context.resume`` the training goes on from there, and ends on the same
+    machine with the same number of threads in the same bits as one that was never stopped.
 
     Raises:
-        UserError: a device, precision or number of processes that cannot be had, or a checkpoint that does not fit.
+        UserError: a device, precision or number of processes that cannot be had, or an unfit checkpoint.
         SolveError: a loss or gradient is not finite, or the disk is full; the last good checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written and signal handlers are those of before.
     """
@@ -53,6 +55,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     signals = Signals(lambda number: _forward(trainer, number))
     told = replace(context, progress=courier) if courier else context
     descent = Descent(module, problem, told, signals, precision == "bf16")
+    module.automatic_optimization = False
     module.advance = descent.advance
     with _quiet(), signals:
         trainer = _trainer(training, gpu, [descent, *([courier.callback(descent)] if courier else [])])
@@ -89,9 +92,7 @@ def _require_sense(module: NeuralSolver[Any], training: Training) -> None:
                 "expected precision 32 or 64, got bf16: the line search of L-BFGS needs exact losses"
             )
         if not module.takes_bf16:
-            raise UserError(
-                f"expected precision 32 or 64, got bf16: {module.name} cannot be trained with 8-bit mantissas"
-            )
+            raise UserError(f"expected precision 32 or 64 for {module.name}, got bf16")
     if TorchElasticEnvironment.detect():
         world = TorchElasticEnvironment().world_size()
         if world != training.devices:
@@ -113,15 +114,15 @@ def _prepare(folder: Path | None, resume: bool, module: NeuralSolver[Any]) -> Pa
 
 
 def _trainer(training: Training, gpu: bool, callbacks: list[Any]) -> Trainer:
-    fork = forked(training.devices)
+    torchrun = TorchElasticEnvironment.detect()
     return Trainer(
         accelerator="cuda" if gpu else "cpu",
         devices=training.devices,
-        strategy=Ranks(fork) if training.devices > 1 else "auto",
+        strategy=Ranks(fork=not torchrun) if training.devices > 1 else "auto",
         precision="32-true",  # leaves the module in the dtype it was built in
         plugins=[
             AtomicIO(),
-            TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment(),
+            TorchElasticEnvironment() if torchrun else LightningEnvironment(),
         ],
         callbacks=callbacks,
         max_epochs=-1,

@@ -11,8 +11,8 @@ from sciml.errors import UserError
 class History:
     """Appends rows to a CSV file.
 
-    A row reaches the operating system when it is written and the disk when a checkpoint is about to point past it,
-    so that rows cost little and a checkpoint never knows more rows than the file.
+    A row reaches the operating system when it is written, and the disk when a checkpoint is about to point
+    past it, so that rows cost little and a checkpoint never knows more rows than the file.
 
     Args:
         path: the file, or None to keep no history.
@@ -30,9 +30,7 @@ class History:
             return
         present = path.stat().st_size if path.exists() else 0
         if present < length:
-            raise UserError(
-                f"expected {length} bytes in {path}, found {present}; the run cannot go on without its history"
-            )
+            raise UserError(f"expected {length} bytes in {path}, found {present}; put the file back")
         self._file = path.open("ab")
         self._file.truncate(length)
 

@@ -48,7 +48,7 @@ class Phase:
         """Make the optimiser."""
         if self.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
-        # One line search at a time, ended by the training's own stops alone: it looks at them after every step.
+        # One line search at a time and no stops of torch's: the training looks at its own after every step.
         return torch.optim.LBFGS(
             parameters,
             max_iter=1,
@@ -63,8 +63,8 @@ class Phase:
 class NeuralSolver(LightningModule, Solver[P]):
     """A solver whose answer is a trained network.
 
-    A method says how its networks are built, what one batch is, which losses it has there, and how the trained network is
-    read as a function; the training itself (schedule, stops, checkpoints, history) is the same for all.
+    A method says how its networks are built, what one batch is, which losses it has there, and how the
+    trained network is read as a function; the training itself (stops, checkpoints) is the same for all.
     """
 
     kind = "neural"
@@ -72,7 +72,6 @@ class NeuralSolver(LightningModule, Solver[P]):
     """Precision on a CPU where none is asked for; on a GPU it is 32."""
     takes_bf16: ClassVar[bool] = False
     """Whether the losses keep their meaning in bfloat16: no derivatives of the networks, no L-BFGS."""
-    automatic_optimization = False
 
     advance: Callable[[], None]
     """Takes the optimiser steps up to the next check; the training sets it."""
@@ -90,7 +89,7 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw one global batch on the generator's device; rows are split over processes along the first dimension."""
+        """Draw one global batch on the generator's device; processes share the rows (first dimension)."""
 
     @abstractmethod
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +97,7 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     @abstractmethod
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Read the networks, on whichever device they are, as a function from inputs (n, inputs) to outputs (n, outputs)."""
+        """Read the networks, on the device where they are, as a function (n, inputs) -> (n, outputs)."""
 
     resample_every: int = 1
     """Adam steps between two batches."""

@@ -26,8 +26,9 @@ from sciml.train_signals import Signals
 class State:
     """How far a training has come; a checkpoint carries it along with the networks and the optimisers.
 
-    ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience; ``history`` is the
-    length of the history in bytes; ``scale`` is that of the line search; ``converged`` tells that L-BFGS ended the last phase before its steps were over.
+    ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience;
+    ``history`` is the length of the history in bytes; ``scale`` is that of the line search; ``converged`` tells
+    that L-BFGS ended the last phase before its steps were over.
     """
 
     step: int = 0
@@ -48,8 +49,8 @@ class State:
 class Descent(Callback):
     """Takes the optimiser steps of one training.
 
-    One Lightning step takes all optimiser steps up to the next check or checkpoint, so that Lightning costs next to
-    nothing per optimiser step; stops are nevertheless looked at after every one.
+    One Lightning step takes all optimiser steps up to the next check or checkpoint, so that Lightning costs
+    next to nothing per optimiser step; stops are nevertheless looked at after every one.
 
     Args:
         module: what is trained.
@@ -87,11 +88,15 @@ class Descent(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         assert self._before_batch is not None
-        return {**asdict(self.state), "before_batch": self._before_batch}
+        return {**asdict(self.state), "before_batch": self._before_batch, "device": self._module.device.type}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         kept = dict(state_dict)
         self._before_batch = kept.pop("before_batch")
+        if kept.pop("device") != self._module.device.type:
+            raise UserError(
+                "expected the kind of device that the training began on; change trainer.accelerator"
+            )
         self.state = State(**{**kept, "stop_reason": ""})
 
     def on_save_checkpoint(
@@ -129,19 +134,15 @@ class Descent(Callback):
             SolveError: a loss or gradient is not finite, or a file cannot be written.
         """
         training, state = self._context.training, self.state
-        evaluation = None
+        evaluation, check = None, False
         while not (reason := self._reason()):
             evaluation = self._step() or evaluation
-            if (
-                state.step == 1
-                or not state.step % training.check_every
-                or not state.step % training.checkpoint_every
-            ):
+            check = state.step == 1 or state.step % training.check_every == 0
+            if check or state.step % training.checkpoint_every == 0:
                 reason = self._reason()
                 break
         state.seconds = self._seconds()
-        on_grid = state.step == 1 or state.step % training.check_every == 0
-        if evaluation and (on_grid or reason not in ("", "interrupted")):
+        if evaluation and (check or reason not in ("", "interrupted")):
             self._check(evaluation)
             reason = reason or self._reason()
         if reason == "interrupted":
@@ -227,26 +228,20 @@ class Descent(Callback):
     def _check(self, evaluation: Evaluation) -> None:
         """Write a row of the history and report; the time that this takes is not training."""
         state, training, began = self.state, self._context.training, time.perf_counter()
-        error = (
-            self._problem.monitor(self._module.solution(self._problem))
-            if self._trainer.is_global_zero
-            else None
-        )
+        leader = self._trainer.is_global_zero
+        error = self._problem.monitor(self._module.solution(self._problem)) if leader else None
         error = self._trainer.strategy.broadcast(error)
         if error is None and training.target_error is not None:
             raise UserError(
-                f"{self._problem.name} has no error to follow in training; use target_loss, not target_error"
+                f"{self._problem.name} has no error to follow in training; use target_loss instead"
             )
         state.error = math.inf if error is None else error
         state.stale = 0 if state.loss < state.best else state.stale + 1
         state.best = min(state.best, state.loss)
-        losses = {"loss": state.loss}
-        losses |= {
-            f"loss_{name}": v
-            for name, v in zip(self._objective.names, evaluation.terms.tolist(), strict=True)
-        }
+        terms = zip(self._objective.names, evaluation.terms.tolist(), strict=True)
+        losses = {"loss": state.loss, **{f"loss_{name}": value for name, value in terms}}
         phase = self._phases[state.phase if state.phase_step else state.phase - 1]
-        if self._trainer.is_global_zero:
+        if leader:
             told = {"step": state.step, "closures": state.closures, "seconds": state.seconds}
             self._history.write(
                 {**told, "phase": phase.optimizer, **losses, "error": "" if error is None else error}

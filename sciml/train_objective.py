@@ -26,8 +26,8 @@ class Evaluation:
 class Objective:
     """The loss terms of a module on the batch at hand.
 
-    With several processes each takes the rows ``rank::world`` of the same global batch; losses are means over rows, so
-    the mean over processes of the losses and of their gradients is that of the global batch.
+    With several processes each takes the rows ``rank::world`` of the same global batch; losses are means over
+    rows, so the mean over processes of the losses and of their gradients is that of the global batch.
 
     Args:
         module: whose losses they are.
@@ -42,15 +42,15 @@ class Objective:
         self.names: tuple[str, ...] = ()
         self.closures = 0
         self.votes = [0.0, 0.0]
-        """What this process asks for, told to the others along with its gradient: to be interrupted, to end in time."""
+        """What this process asks for, to be interrupted and to end in time, told along with its gradient."""
         self.agreed = [0.0, 0.0]
         """The share of the processes that has asked for each; all processes know the same."""
         self._rank, self._world = rank, world
         self._batch: Mapping[str, Tensor] = {}
         device = module.device
-        self._cast: AbstractContextManager[Any] = (
-            torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-        )
+        self._cast: AbstractContextManager[Any] = nullcontext()
+        if bf16:
+            self._cast = torch.autocast(device.type, torch.bfloat16)
         self._one = torch.ones((), dtype=torch.float32, device=device)
         self._bad = torch.zeros((), dtype=torch.float32, device=device)
 
@@ -66,8 +66,8 @@ class Objective:
             return rows
         if len(rows) % self._world:
             raise UserError(
-                f"expected a batch that {self._world} processes can share evenly, got {len(rows)} rows of {name!r}; "
-                "change trainer.devices or the number of points"
+                f"expected rows that {self._world} processes can share evenly, got {len(rows)} of {name!r}; "
+                "change trainer.devices or the number of rows"
             )
         return rows[self._rank :: self._world]
 
@@ -91,7 +91,7 @@ class Objective:
         if self._world > 1:
             terms = self._average(terms, gradients)
             total = terms.sum()
-        # The kernel of torch's gradient scaler, with scale one: a tenth of the cost of a norm of the gradient.
+        # The kernel of torch's gradient scaler, with scale one: a tenth of the cost of the gradient's norm.
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._bad, self._one)  # pyright: ignore[reportPrivateImportUsage]
         if not math.isfinite(total.item()) or self._bad.item():
             raise SolveError(self._blame(terms))
@@ -129,11 +129,11 @@ class Objective:
 class LineSearch:
     """The closure that L-BFGS calls, which evaluates no point twice.
 
-    Between two steps L-BFGS returns to the point that its line search accepted; the evaluation there is at hand.
+    Between two steps L-BFGS returns to the point that its line search accepted; what it was there is known.
 
-    torch's L-BFGS learns no curvature from a step with yᵀs < 1e-10, about twice the fall of the loss, and so would stop
-    learning where losses are small. ``scale`` lifts the loss and its gradient well above that; it is a power of two, by
-    which no digit changes.
+    torch's L-BFGS learns no curvature from a step with yᵀs < 1e-10, about twice the fall of the loss, and so
+    would stop learning where losses are small. ``scale`` lifts the loss and its gradient well above that; it
+    is a power of two, by which no digit changes.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -154,7 +154,7 @@ class LineSearch:
         self.known = [(point, evaluation) for point, evaluation in self.known if torch.equal(point, here)]
         return self.known[0][1]
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> float:
         here = self._here()
         evaluation = next((e for point, e in self.known if torch.equal(point, here)), None)
         if evaluation is None:
@@ -163,11 +163,12 @@ class LineSearch:
         trained = [p for p in self.objective.parameters if p.grad is not None]
         for parameter, gradient in zip(trained, evaluation.gradients, strict=True):
             parameter.grad = gradient
-        return evaluation.total * self.scale
+        return evaluation.total.item() * self.scale
 
     def _here(self) -> Tensor:
         return torch.nn.utils.parameters_to_vector(self.objective.parameters).detach()
 
     def _keep(self, point: Tensor, evaluation: Evaluation) -> None:
-        torch._foreach_mul_(evaluation.gradients, self.scale)
+        for gradient in evaluation.gradients:
+            gradient *= self.scale
         self.known.append((point, evaluation))

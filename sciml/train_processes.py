@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
@@ -21,16 +21,16 @@ from sciml.train_loop import Descent, State
 
 
 def forked(devices: int) -> bool:
-    """Return whether a training forks its processes: with several devices, unless torchrun has started them."""
+    """Return whether a training forks its processes: it does unless torchrun has started them."""
     return devices > 1 and not TorchElasticEnvironment.detect()
 
 
 class Ranks(DDPStrategy):
     """Lightning's processes without its wrapper around the module.
 
-    The training averages losses and gradients itself, in one message per gradient: the line search of L-BFGS needs the
-    loss of the global batch at every trial, which the wrapper does not give. Forking, unlike starting anew, needs no
-    command line and no importable classes, so it serves a notebook and an installed command alike.
+    The training averages losses and gradients itself, in one message: the line search of L-BFGS needs the
+    loss of the global batch at every trial, which the wrapper does not give. Forking, unlike starting anew,
+    needs no command line and no importable classes, so it serves a notebook and an installed command alike.
 
     Args:
         fork: fork the processes; else torchrun has started them.
@@ -42,9 +42,8 @@ class Ranks(DDPStrategy):
 
     def setup_environment(self) -> None:
         if self._fork:
-            torch.set_num_threads(
-                1
-            )  # a forked process has lost the threads of its parent's OpenMP and would wait for them
+            # A forked process has lost the threads of its parent's OpenMP and would wait for them.
+            torch.set_num_threads(1)
         super().setup_environment()
 
     def configure_ddp(self) -> None:

@@ -13,8 +13,8 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Remembers the first signal instead of acting on it; a second one acts at once.
 
-    As a context it puts the handlers in place and, afterwards, those of before back. Outside the main thread, where
-    Python delivers no signals, it does nothing.
+    As a context it puts the handlers in place and, afterwards, those of before back. Outside the main thread,
+    where Python delivers no signals, it does nothing.
 
     Args:
         forward: passes a signal on to the processes that this one waits for.
