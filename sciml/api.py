@@ -5,9 +5,12 @@ from typing import TypeVar
 
 from sciml.problem import Problem
 from sciml.progress import Progress
+from sciml.runs import load
 from sciml.solution import Solution
 from sciml.solver import Context, Solver, require_fit
 from sciml.training import Training
+
+__all__ = ["load", "solve"]
 
 Q = TypeVar("Q", bound=Problem)
 
@@ -35,4 +38,6 @@ def solve(
         SolveError: the method broke down.
     """
     require_fit(problem, solver)
-    return solver.solve(problem, Context(seed, training or Training(), folder, progress=progress or Progress()))
+    return solver.solve(
+        problem, Context(seed, training or Training(), folder, progress=progress or Progress())
+    )

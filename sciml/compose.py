@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -12,7 +12,7 @@ from sciml.choices import CONFIGS, read_yaml
 from sciml.errors import UserError
 from sciml.parameters import Configured, schema
 from sciml.problem import Problem
-from sciml.registry import find
+from sciml.registry import Group, find
 from sciml.solver import Solver
 from sciml.training import Training
 from sciml.words import Request
@@ -51,12 +51,9 @@ class Config:
         Raises:
             UserError: an unknown name, or a parameter that its constructor refuses.
         """
-        training = Training(**_typed(Training, self.trainer))
-        return (
-            _make(find("problem", self.problem["name"]).load(), self.problem),
-            _make(find("solver", self.solver["name"]).load(), self.solver),
-            training,
-        )
+        problem = _make("problem", self.problem)
+        solver = _make("solver", self.solver)
+        return problem, solver, Training(**_typed(Training, self.trainer))
 
 
 def config_of(
@@ -108,6 +105,21 @@ def read_config(path: Path) -> Config:
     return Config(**raw)
 
 
+def require_trusted(config: Config, named: Collection[str], mend: str) -> None:
+    """Refuse a configuration read from disk that would run code of a file which the user has not named.
+
+    Args:
+        named: the files and classes that the user has named.
+        mend: how to name them.
+
+    Raises:
+        UserError: such a file.
+    """
+    for section in (config.problem, config.solver):
+        if ".py:" in section["name"] and section["name"] not in named:
+            raise UserError(f"the run uses the code in {section['name']}; to run that code, say {mend}")
+
+
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that YAML can hold, tuples as lists; others keep their constructor's default."""
     return {k: _plain(v) for k, v in settings.items() if _is_plain(v)}
@@ -127,12 +139,13 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _make(cls: type[Any], section: Mapping[str, Any]) -> Any:
+def _make(group: Group, section: Mapping[str, Any]) -> Any:
+    cls = find(group, section["name"]).load()
     return cls(**_typed(cls, {k: v for k, v in section.items() if k != "name"}))
 
 
 def _typed(cls: type[Configured], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with numbers as text where the constructor's type is a choice of words (``precision=64``)."""
+    """Return the values with numbers as text where their type is a choice of words (``precision=64``)."""
     words = {name: _words(hint) for name, (hint, _) in schema(cls.__init__).items()}
     return {k: str(v) if str(v) in words.get(k, ()) else v for k, v in values.items()}
 
@@ -188,7 +201,9 @@ def _check_value(override: str) -> None:
         several = parsed.is_sweep_override()
     except (HydraException, ValueError, RecursionError):
         raise UserError(f"cannot read {shown!r} as the value of {key}; quote text: {key}='\"...\"'") from None
+    if text == "???":
+        raise UserError(f"{key} needs a value, got '???'")
     if several:
         raise UserError(
-            f"{key} takes one value, got {shown!r}; write a list as [1,2], and see sciml bench for several runs"
+            f"{key} takes one value, got {shown!r}; a list is [1,2], and sciml bench makes several runs"
         )

@@ -1,4 +1,4 @@
-"""Names become classes here: a file's stem, an entry point of an installed package, or a file named by the user."""
+"""Names become classes here: a file's stem, an entry point of an installed package, or a user's file."""
 
 import importlib
 import importlib.util
@@ -61,11 +61,15 @@ class Entry:
         try:
             module = importlib.import_module(self.module) if self.module else _import_file(self.source.path)
         except ModuleNotFoundError as error:
-            raise UserError(f"{self.group} {self.name} needs the package {error.name!r}, which is not installed") from error
+            raise UserError(
+                f"{self.group} {self.name} needs the package {error.name!r}, which is not installed"
+            ) from error
         except Exception as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{self.source.path} fails when imported: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"{self.source.path} fails when imported: {type(error).__name__}: {error}"
+            ) from error
         found = getattr(module, self.source.node.name)
         _require_kind(self, found)
         return found
@@ -84,10 +88,14 @@ def entries(group: Group) -> dict[str, Entry]:
             found[path.stem] = Entry(group, path.stem, _named_class(path), f"{folder.name}.{path.stem}")
     for point in entry_points(group=f"sciml.{group}s"):
         if point.name in found:
-            raise UserError(f"the {group} {point.name!r} of {point.value} is registered already; rename its entry point")
+            raise UserError(
+                f"the {group} {point.name!r} of {point.value} is registered already; rename its entry point"
+            )
         path = locate(point.module)
         if path is None or point.attr not in classes(path):
-            raise UserError(f"the entry point {point.name!r} names {point.value}, where there is no such class")
+            raise UserError(
+                f"the entry point {point.name!r} names {point.value}, where there is no such class"
+            )
         found[point.name] = Entry(group, point.name, classes(path)[point.attr], point.module)
     return dict(sorted(found.items()))
 
@@ -102,7 +110,9 @@ def find(group: Group, name: str) -> Entry:
         return _find_in_file(group, name)
     known = entries(group)
     if name not in known:
-        form = "" if NAME.fullmatch(name) else " (a name has letters a-z, digits and _; a file is path/to/file.py:Class)"
+        form = (
+            "" if NAME.fullmatch(name) else " (expected letters a-z, digits and _, or path/to/file.py:Class)"
+        )
         raise UserError(f"no {group} {name!r}{did_you_mean(name, known)}{form} (known: {', '.join(known)})")
     return known[name]
 
@@ -113,14 +123,16 @@ def offers(problem: Entry, solver: Entry) -> bool:
 
 
 def misfits(problem: "Problem") -> Mapping[str, str | None]:
-    """Return for every registered solver, with its default parameters, why it does not fit a problem; None where it does."""
+    """Return for every solver, with its default parameters, why it does not fit a problem; None where it does."""
     return {name: _misfit(problem, entry) for name, entry in entries("solver").items()}
 
 
 def fitting(problem: "Problem") -> tuple[str, ...]:
     """Return the names of the registered solvers that fit a problem, the trivial answer aside."""
     kinds = entries("solver")
-    return tuple(name for name, reason in misfits(problem).items() if reason is None and kinds[name].kind != "trivial")
+    return tuple(
+        name for name, reason in misfits(problem).items() if reason is None and kinds[name].kind != "trivial"
+    )
 
 
 def _misfit(problem: "Problem", entry: Entry) -> str | None:
@@ -138,7 +150,8 @@ def _plugin_folder(group: Group) -> Path:
     spec = importlib.util.find_spec(folder.name)
     origin = Path(spec.origin).resolve() if spec and spec.origin else None
     if origin != folder / "__init__.py":
-        raise UserError(f"{origin or 'another module'} hides the package {folder.name!r} of sciml; rename it or run from another folder")
+        other = origin or "another module"
+        raise UserError(f"{other} hides the package {folder.name!r} of sciml; rename it or run elsewhere")
     return folder
 
 
@@ -148,7 +161,9 @@ def _named_class(path: Path) -> Source:
     for name, source in classes(path).items():
         if name.lower() == wanted:
             return source
-    raise UserError(f"{path} holds no class with the file's name; expected class {path.stem.title().replace('_', '')}")
+    raise UserError(
+        f"{path} holds no class with the file's name; expected class {path.stem.title().replace('_', '')}"
+    )
 
 
 def _find_in_file(group: Group, name: str) -> Entry:
@@ -158,7 +173,8 @@ def _find_in_file(group: Group, name: str) -> Entry:
         raise UserError(f"no file {file!r} for {group}={name}")
     known = classes(path)
     if wanted not in known:
-        raise UserError(f"{file} holds no class {wanted!r}{did_you_mean(wanted, known)} (known: {', '.join(known) or 'none'})")
+        near, listed = did_you_mean(wanted, known), ", ".join(known) or "none"
+        raise UserError(f"{file} holds no class {wanted!r}{near} (known: {listed})")
     return Entry(group, f"{path}:{wanted}", known[wanted], None)
 
 
@@ -179,7 +195,9 @@ def _require_kind(entry: Entry, found: object) -> None:
 
     parent = Problem if entry.group == "problem" else Solver
     if not (isinstance(found, type) and issubclass(found, parent)):
-        raise UserError(f"{entry.name} is not a {entry.group}; expected a class that inherits {parent.__name__}")
+        raise UserError(
+            f"{entry.name} is not a {entry.group}; expected a class that inherits {parent.__name__}"
+        )
     missing = ", ".join(sorted(found.__abstractmethods__))
     if missing:
         raise UserError(f"{entry.name} cannot be made yet; it lacks {missing}")

@@ -44,6 +44,8 @@ class Solver(Configured, ABC, Generic[P]):
     name: ClassVar[str] = ""
     kind: ClassVar[Kind]
     needs: ClassVar[type[Problem]]
+    precision_default: ClassVar[Literal["64", "32"]] = "64"
+    """Bits of a real number where the training asks for none."""
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Values of one parameter from coarse to fine, for the work-precision figure."""
     deterministic: ClassVar[bool] = False

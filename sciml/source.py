@@ -56,7 +56,11 @@ class Source:
             for statement in source.node.body:
                 if isinstance(statement, ast.Assign) and name in map(_name, statement.targets):
                     return statement.value
-                if isinstance(statement, ast.AnnAssign) and statement.value and _name(statement.target) == name:
+                if (
+                    isinstance(statement, ast.AnnAssign)
+                    and statement.value
+                    and _name(statement.target) == name
+                ):
                     return statement.value
         return None
 
@@ -141,7 +145,7 @@ def _resolve(path: Path, base: ast.expr) -> Source | None:
 def _imported(path: Path, statement: ast.ImportFrom) -> Path | None:
     if not statement.level:
         top = (statement.module or "").partition(".")[0]
-        # Parents outside our own packages and the file's (LightningModule, ABC) say nothing of problems and solvers.
+        # Parents from elsewhere (LightningModule, ABC) say nothing of problems and solvers.
         return locate(statement.module or "") if top in ("sciml", *path.parts) else None
     folder = path.parents[statement.level - 1]
     target = folder.joinpath(*(statement.module or "").split(".")).with_suffix(".py")

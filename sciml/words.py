@@ -1,4 +1,4 @@
-"""The words of ``sciml train``: their names and keys are checked from files alone, so that a typo is answered at once."""
+"""The words of ``sciml train``: names and keys are checked from files alone, so that a typo is answered at once."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sciml.choices import Choice, choose, default_solver, presets
 from sciml.errors import UserError, did_you_mean
-from sciml.registry import Entry, entries, offers
+from sciml.registry import Entry, entries, find, offers
 from sciml.source import classes
 
 _PLAIN = ("problem", "solver", "trainer", "seed", "compare", "run.dir", "resume")
@@ -39,9 +39,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run to be continued in its folder."""
+    """A run to be continued in its folder.
+
+    Args:
+        folder: the run folder.
+        named: problem and solver where the user repeats the files that hold their code.
+        compare: as in a request.
+    """
 
     folder: Path
+    named: tuple[str, ...] = ()
     compare: bool = True
 
 
@@ -57,9 +64,10 @@ def read_words(words: Sequence[str]) -> Request | Resumption:
         raise UserError(f"compare should be true or false, got {_short(compare)!r}")
     if "resume" in given:
         folder = Path(given.pop("resume"))
+        named = [find(g, given.pop(g)).name for g in ("problem", "solver") if ".py:" in given.get(g, "")]
         if given:
             raise UserError(f"resume takes its settings from the run folder; leave out {', '.join(given)}")
-        return Resumption(folder, _BOOLEANS[compare])
+        return Resumption(folder, tuple(named), _BOOLEANS[compare])
     for key in given:
         if key not in _PLAIN and not _is_parameter(key):
             known = ", ".join([*_PLAIN, *(f"{s}.<parameter>" for s in _SECTIONS)])
@@ -107,7 +115,7 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
             )
         if not re.fullmatch(r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)*", key):
             raise UserError(
-                f"{_short(key)!r} is not a key{did_you_mean(key, _PLAIN)} (known: {', '.join(_PLAIN)}, <section>.<parameter>)"
+                f"{_short(key)!r} is not a key{did_you_mean(key, _PLAIN)} (known: {', '.join(_PLAIN)})"
             )
         if len(word) > _LONGEST or not value.isprintable():
             raise UserError(
@@ -135,9 +143,8 @@ def _check_parameters(given: Mapping[str, str], problem: Entry, solver: Entry) -
         owner, source = owners[section]
         known = source.parameters()
         if name not in known:
-            raise UserError(
-                f"{owner} has no parameter {_short(name)!r}{did_you_mean(name, known)} (known: {', '.join(known) or 'none'})"
-            )
+            near, listed = did_you_mean(name, known), ", ".join(known) or "none"
+            raise UserError(f"{owner} has no parameter {_short(name)!r}{near} (known: {listed})")
 
 
 def _view_misfit(problem: Entry, solver: Entry) -> str:
@@ -146,4 +153,5 @@ def _view_misfit(problem: Entry, solver: Entry) -> str:
         or "none"
     )
     offered = ", ".join(problem.views) or "none"
-    return f"{solver.name} needs the view {solver.needs}; {problem.name} offers {offered} (solvers that fit: {fit})"
+    refusal = f"{solver.name} needs the view {solver.needs}; {problem.name} offers {offered}"
+    return f"{refusal} (solvers that fit: {fit})"
