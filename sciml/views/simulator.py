@@ -1,0 +1,126 @@
+"""The view of likelihood-free inference: a prior and a sampler, no likelihood."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.c2st import c2st
+from sciml.draws import Draws, RandomDraws
+from sciml.errors import SolveError, UserError
+from sciml.priors import Prior
+from sciml.problem import Problem, Table, Variable
+from sciml.solution import Posterior, Solution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Simulator(Problem):
+    """Parameters θ ~ p(θ) make data x ~ p(x|θ) that can be drawn but not evaluated; p(θ|x) is asked for.
+
+    A solution maps observations to posterior means and draws posterior samples given any observation; it is
+    scored at ``observed``, against ``reference``.
+    """
+
+    primary = "c2st"
+    thresholds = (0.9, 0.7, 0.6)
+    parameters: ClassVar[tuple[Variable, ...]]
+    data: ClassVar[tuple[Variable, ...]]
+
+    @abstractmethod
+    def prior(self) -> Prior:
+        """Return what is believed of the parameters before any data."""
+
+    @abstractmethod
+    def simulate(self, theta: Tensor, draw: Draws) -> Tensor:
+        """Return data (n, data) for parameters (n, parameters), with all randomness taken from ``draw``."""
+
+    @abstractmethod
+    def observed(self) -> np.ndarray:
+        """Return the observation whose posterior is scored, shape (data,)."""
+
+    @abstractmethod
+    def reference(self) -> np.ndarray:
+        """Return posterior samples given ``observed``, shape (samples, parameters); always the same."""
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        return self.data
+
+    @property
+    def outputs(self) -> tuple[Variable, ...]:
+        return self.parameters
+
+    def joint(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw pairs from p(θ) p(x|θ), shapes (count, parameters) and (count, data), float64.
+
+        Raises:
+            SolveError: the simulator returned another shape, or numbers that are not finite.
+        """
+        theta = self.prior().sample(count, generator)
+        x = self.simulate(theta, RandomDraws(count, generator))
+        expected = (count, len(self.data))
+        if x.shape != expected:
+            raise SolveError(
+                f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}"
+            )
+        broken = ~x.isfinite().all(dim=1)
+        if broken.any():
+            raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
+        return theta, x
+
+    def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
+        """Return how far the posterior samples are from the reference, and what they cost.
+
+        ``c2st``: accuracy of the classifier two-sample test, 0.5 at best. ``mean_error``,
+        ``deviation_error``: root mean squares over parameters of the errors of posterior means and
+        deviations, in reference deviations. ``simulator_calls``: simulations that the solver used.
+        """
+        reference = self.reference()
+        samples = self._samples(solution, len(reference), seed)
+        deviation = reference.std(axis=0)
+        return {
+            "c2st": c2st(reference, samples, seed),
+            "mean_error": _rms((samples.mean(axis=0) - reference.mean(axis=0)) / deviation),
+            "deviation_error": _rms(samples.std(axis=0) / deviation - 1),
+            "simulator_calls": float(solution.notes.get("simulator_calls", 0)),
+        }
+
+    def trivial(self) -> Posterior:
+        prior = self.prior()
+        mean = prior.moments[0].numpy()
+
+        def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
+            return prior.sample(count, torch.Generator().manual_seed(seed)).numpy()
+
+        return Posterior(self, lambda x: np.tile(mean, (len(x), 1)), sampler=sampler)
+
+    def table(self, solution: Solution) -> Table:
+        reference = self.reference()
+        samples = self._samples(solution, len(reference))
+        arrays = {}
+        for k, parameter in enumerate(self.parameters):
+            arrays[parameter.name] = (("sample",), samples[:, k])
+            arrays[f"{parameter.name}_reference"] = (("sample",), reference[:, k])
+        return Table({"sample": np.arange(len(samples))}, arrays, {p.name: p for p in self.parameters})
+
+    def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
+        from sciml.corner import corner_figure
+
+        reference = self.reference()
+        yield "posterior", corner_figure(self.parameters, self._samples(solution, len(reference)), reference)
+
+    def _samples(self, solution: Solution, count: int, seed: int = 0) -> np.ndarray:
+        if not isinstance(solution, Posterior):
+            raise UserError(
+                f"{self.name} expects a Posterior, which can be sampled, got a {type(solution).__name__}"
+            )
+        return solution.sample(count, self.observed(), seed)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
