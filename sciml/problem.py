@@ -75,6 +75,10 @@ class Problem(Configured, ABC):
         """Return the primary score where it is cheap enough to follow while a network trains, else None."""
         return None
 
+    def statement(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the name, the text and the LaTeX of each equation, where the problem is stated by equations."""
+        yield from ()
+
     @abstractmethod
     def trivial(self) -> "Solution":
         """Return the best answer that looks at no physics (the best constant, the prior)."""

@@ -1,5 +1,6 @@
 """The view of partial differential equations: residuals on a domain, and conditions on its parts."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import numpy as np
 
 from sciml.conditions import Condition, Periodic, relations
 from sciml.domains import Domain, Part, Points
-from sciml.fields import Array, Derivative, Relation, trace
+from sciml.errors import UserError
+from sciml.fields import Array, Derivative, Field, Relation, symbol, trace
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
 
@@ -123,6 +125,10 @@ class Residual(Problem):
     def monitor(self, solution: Solution) -> float:
         return self.score(solution)["relative_l2"]
 
+    def statement(self) -> Iterator[tuple[str, str, str]]:
+        for term in _symbolic(self).terms:
+            yield term.name, str(term.relation), term.relation.latex()
+
     def trivial(self) -> Solution:
         constant = self.evaluation[1].mean(axis=0)
         return Solution(self, lambda points: np.tile(constant, (len(points), 1)), {"constant": constant})
@@ -149,6 +155,21 @@ class Residual(Problem):
 def grid_points(grid: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the points of a tensor grid, shape (n, axes), last axis fastest."""
     return np.stack([g.ravel() for g in np.meshgrid(*grid.values(), indexing="ij")], axis=1)
+
+
+def _symbolic(problem: Residual) -> Residual:
+    """Return a copy whose real parameters are symbols, or the problem itself where it needs their values."""
+    axes = problem.region.axes
+    twin = copy.copy(problem)
+    twin.__dict__.pop("terms", None)
+    for name, value in problem.settings.items():
+        if isinstance(value, float) and twin.__dict__.get(name) == value and name not in axes:
+            setattr(twin, name, Field(symbol(name), axes))
+    try:
+        twin.terms  # noqa: B018
+    except (UserError, TypeError):
+        return problem
+    return twin
 
 
 def _relative(error: np.ndarray, reference: np.ndarray) -> float:
