@@ -147,7 +147,11 @@ def solve_blocks(pattern: Pattern, values: np.ndarray, right: np.ndarray, togeth
     counts = np.tile(np.bincount(pattern.columns, minlength=size), n)
     starts = np.concatenate([[0], np.cumsum(counts)])
     try:
-        return splu(csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size))).solve(right.ravel()).reshape(n, size)
+        return (
+            splu(csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size)))
+            .solve(right.ravel())
+            .reshape(n, size)
+        )
     except RuntimeError:  # one singular block spoils the factorisation of all
         if n == 1:
             return np.full_like(right, np.nan)

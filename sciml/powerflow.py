@@ -54,9 +54,13 @@ class PowerGrid:
     @cached_property
     def branches(self) -> tuple[str, ...]:
         """The branches' names: the numbers of their buses, and a letter from the second parallel branch on."""
-        pairs = [f"{self.numbers[i]}_{self.numbers[j]}" for i, j in zip(self.source, self.target, strict=True)]
+        pairs = [
+            f"{self.numbers[i]}_{self.numbers[j]}" for i, j in zip(self.source, self.target, strict=True)
+        ]
         repeated = [pairs[:k].count(pair) for k, pair in enumerate(pairs)]
-        return tuple(pair + ("" if not r else chr(ord("a") + r)) for pair, r in zip(pairs, repeated, strict=True))
+        return tuple(
+            pair + ("" if not r else chr(ord("a") + r)) for pair, r in zip(pairs, repeated, strict=True)
+        )
 
     @property
     def sections(self) -> tuple[int, ...]:
@@ -72,7 +76,10 @@ class PowerGrid:
             *(Variable(f"q_load_bus{i}", "Mvar", f"reactive load at bus {i}") for i in loads),
             *(Variable(f"p_gen_bus{i}", "MW", f"active generation at bus {i}") for i in regulated[1:]),
             *(Variable(f"vm_set_bus{i}", "1", f"voltage set-point at bus {i} in p.u.") for i in regulated),
-            *(Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, 0 once out") for b in self.branches),
+            *(
+                Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, 0 once out")
+                for b in self.branches
+            ),
         )
 
     @property
@@ -86,7 +93,9 @@ class PowerGrid:
     @property
     def nominal(self) -> np.ndarray:
         """The scenario of the nominal state, shape (inputs,)."""
-        return np.concatenate([self.load.real, self.load.imag, self.generation, self.setpoint, np.ones(len(self.source))])
+        return np.concatenate(
+            [self.load.real, self.load.imag, self.generation, self.setpoint, np.ones(len(self.source))]
+        )
 
 
 class PowerFlow(Balance):
@@ -111,7 +120,9 @@ class PowerFlow(Balance):
         self.grid = grid
         buses = len(grid.numbers)
         series = 1 / grid.impedance
-        own = np.concatenate([(series + 0.5j * grid.charging) / abs(grid.tap) ** 2, series + 0.5j * grid.charging])
+        own = np.concatenate(
+            [(series + 0.5j * grid.charging) / abs(grid.tap) ** 2, series + 0.5j * grid.charging]
+        )
         mutual = np.concatenate([-series / grid.tap.conj(), -series / grid.tap])
         ends = np.stack([np.r_[grid.source, grid.target], np.r_[grid.target, grid.source]])
         unknown = np.ones((buses, 2), dtype=bool)
@@ -143,7 +154,10 @@ class PowerFlow(Balance):
         """Return injections ``p``, ``q`` and magnitudes ``vm`` (1 where free), (n, buses) p.u.; ``status``, (n, edges)."""
         p_load, q_load, generation, setpoint, status = inputs.split(self.grid.sections, dim=1)
         zero = inputs.new_zeros(len(inputs), len(self.unknown))
-        p = zero.index_add(1, self.loads, -p_load).index_add(1, self.regulated[1:], generation) / self.grid.base
+        p = (
+            zero.index_add(1, self.loads, -p_load).index_add(1, self.regulated[1:], generation)
+            / self.grid.base
+        )
         q = zero.index_add(1, self.loads, -q_load) / self.grid.base
         vm = (zero + 1).index_copy(1, self.regulated, setpoint)
         return {"p": p, "q": q, "vm": vm, "status": torch.cat([status, status], dim=1)}
@@ -174,16 +188,22 @@ class PowerFlow(Balance):
         lack_p = (given["p"] - self.shunt_g * square).index_add(1, self.edges[0], -p)
         lack_q = (given["q"] + self.shunt_b * square).index_add(1, self.edges[0], -q)
         lack = torch.where(self.unknown, torch.stack([lack_p, lack_q], dim=-1), 0.0)
-        slack = torch.zeros_like(lack_p).index_fill(1, self.regulated[:1], 1.0) * -lack[..., 0].sum(1, keepdim=True)
+        slack = torch.zeros_like(lack_p).index_fill(1, self.regulated[:1], 1.0) * -lack[..., 0].sum(
+            1, keepdim=True
+        )
         return lack + torch.stack([slack, torch.zeros_like(slack)], dim=-1)
 
     def _products(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return v_i², Re and Im of V_i conj(Y_ij V_j) for each directed edge i to j, (n, edges)."""
-        source, target = state[:, self.edges[0]], state[:, self.edges[1]]
+        source, target = state.index_select(1, self.edges[0]), state.index_select(1, self.edges[1])
         angle = source[..., 0] - target[..., 0]
         product = source[..., 1] * target[..., 1]
         cos, sin = product * torch.cos(angle), product * torch.sin(angle)
-        return source[..., 1] ** 2, self.mutual_g * cos + self.mutual_b * sin, self.mutual_g * sin - self.mutual_b * cos
+        return (
+            source[..., 1] ** 2,
+            self.mutual_g * cos + self.mutual_b * sin,
+            self.mutual_g * sin - self.mutual_b * cos,
+        )
 
     def jacobian(self, state: Tensor, given: Given) -> tuple[Pattern, Tensor]:
         square, t, u = self._products(state)
@@ -201,7 +221,9 @@ class PowerFlow(Balance):
 
     def node_features(self, given: Given) -> Tensor:
         known = (~self.unknown).to(given["p"]).expand(len(given["p"]), -1, -1)
-        return torch.cat([torch.stack([given["p"], given["q"], 10 * (given["vm"] - 1)], dim=-1), known], dim=-1)
+        return torch.cat(
+            [torch.stack([given["p"], given["q"], 10 * (given["vm"] - 1)], dim=-1), known], dim=-1
+        )
 
     def edge_features(self) -> Tensor:
         own, mutual = torch.complex(self.own_g, self.own_b), torch.complex(self.mutual_g, self.mutual_b)

@@ -36,7 +36,11 @@ class DC(Solver[Graph]):
 
     def refuses(self, problem: Graph) -> str | None:
         balance = problem.balance()
-        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
+        return (
+            None
+            if isinstance(balance, PowerFlow)
+            else f"its balance is {type(balance).__name__}, not a load flow"
+        )
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         flow = problem.balance()

@@ -14,29 +14,37 @@ from sciml.views.graph import Graph
 class Step(nn.Module):
     """One correction of the state, from messages along the edges.
 
-    m_i = Σ_(j→i) Φ(h_i, h_j, a_ij),  x_i ← x_i + X(h_i, m_i),  z_i ← z_i + Z(h_i, m_i),  h = (x, ΔF(x), z, known)
+    m_i = W Σ_(j→i) σ(Φ(h_i, h_j, a_ij)),  (x_i, z_i) ← (x_i, z_i) + C(h_i, m_i),  h = (x, ΔF(x), z, known)
 
     Args:
         components: of a node's state x, and of its imbalance ΔF.
         known: features given for each node.
         edge: features of each edge.
         latent: components of a node's latent vector z, and of a message.
-        hidden: width of the networks' hidden layer.
+        hidden: width of the hidden layers.
         real: dtype.
     """
 
-    def __init__(self, components: int, known: int, edge: int, latent: int, hidden: int, real: torch.dtype) -> None:
+    def __init__(
+        self, components: int, known: int, edge: int, latent: int, hidden: int, real: torch.dtype
+    ) -> None:
         super().__init__()
         node = 2 * components + latent + known
         self.at_target = nn.Linear(node, hidden, dtype=real)
         self.at_source = nn.Linear(node, hidden, bias=False, dtype=real)
         self.along = nn.Linear(edge, hidden, bias=False, dtype=real)
         self.message = nn.Linear(hidden, latent, dtype=real)
-        self.state = _network(node + latent, hidden, components, real)
-        self.latent = _network(node + latent, hidden, latent, real)
+        self.correction = nn.Sequential(
+            nn.Linear(node + latent, hidden, dtype=real),
+            nn.LeakyReLU(0.1),
+            nn.Linear(hidden, components + latent, dtype=real),
+        )
+        with torch.no_grad():  # the first corrections are small
+            self.correction[2].weight.mul_(0.1)
+            self.correction[2].bias.zero_()
 
-    def forward(self, node: Tensor, edge: Tensor, ends: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the corrections of x and z.
+    def forward(self, node: Tensor, edge: Tensor, ends: Tensor, presence: Tensor) -> Tensor:
+        """Return the corrections of x and z, (n, nodes, components + latent).
 
         Args:
             node: h, shape (n, nodes, features).
@@ -45,19 +53,10 @@ class Step(nn.Module):
             presence: of each edge, shape (n, edges, 1).
         """
         source, target = ends
-        hidden = self.at_target(node)[:, target] + self.at_source(node)[:, source] + self.along(edge)
-        message = presence * self.message(nn.functional.leaky_relu(hidden, 0.1))
-        received = message.new_zeros(*node.shape[:2], message.shape[-1]).index_add(1, target, message)
-        context = torch.cat([node, received], dim=-1)
-        return self.state(context), self.latent(context)
-
-
-def _network(inputs: int, hidden: int, outputs: int, real: torch.dtype) -> nn.Sequential:
-    """Return a network of one hidden layer whose first outputs are small."""
-    last = nn.Linear(hidden, outputs, dtype=real)
-    nn.init.normal_(last.weight, std=0.1 / hidden**0.5)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden, dtype=real), nn.LeakyReLU(0.1), last)
+        hidden = self.at_target(node).index_select(1, target) + self.at_source(node).index_select(1, source)
+        sent = presence * nn.functional.leaky_relu(hidden + self.along(edge), 0.1)
+        received = sent.new_zeros(*node.shape[:2], sent.shape[-1]).index_add(1, target, sent)
+        return self.correction(torch.cat([node, self.message(received)], dim=-1))
 
 
 class GNS(NeuralSolver[Graph]):
@@ -116,7 +115,9 @@ class GNS(NeuralSolver[Graph]):
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
+        chosen = torch.randint(
+            len(self.scenarios), (self.rows,), generator=generator, device=generator.device
+        )
         return {"scenarios": self.scenarios[chosen]}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,15 +130,19 @@ class GNS(NeuralSolver[Graph]):
         """Return the last state, (n, nodes, components), and the imbalance after each correction."""
         balance = self.balance
         given = balance.read(scenarios)
-        known, edge, presence = balance.node_features(given), balance.edge_features(), balance.presence(given)[..., None]
+        known, edge, presence = (
+            balance.node_features(given),
+            balance.edge_features(),
+            balance.presence(given)[..., None],
+        )
         state = balance.start(given)
         latent = state.new_zeros(*state.shape[:2], self.width)
         imbalances = [balance.imbalance(state, given)]
         for step in self.network:
             node = torch.cat([state - balance.start(given), imbalances[-1], latent, known], dim=-1)
-            change, latent_change = step(node, edge, balance.edges, presence)
-            state = state + torch.where(balance.unknown, change, 0.0)
-            latent = latent + latent_change
+            change = step(node, edge, balance.edges, presence)
+            state = state + balance.unknown * change[..., : state.shape[-1]]
+            latent = latent + change[..., state.shape[-1] :]
             imbalances.append(balance.imbalance(state, given))
         return state, imbalances[1:]
 

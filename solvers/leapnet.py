@@ -83,7 +83,9 @@ class LeapNet(NeuralSolver[Pairs]):
         for name, values in (("x", self.x), ("y", self.y)):
             deviation = values.std(0)
             self.register_buffer(f"{name}_mean", values.mean(0), persistent=False)
-            self.register_buffer(f"{name}_deviation", torch.where(deviation > 0, deviation, 1.0), persistent=False)
+            self.register_buffer(
+                f"{name}_deviation", torch.where(deviation > 0, deviation, 1.0), persistent=False
+            )
         widths = [self.hidden] * self.layers
         self.encoder = _mlp([self.x.shape[1], *widths, self.width], self.real)
         self.leap = Leap(self.width, self.tau.shape[1], self.real)

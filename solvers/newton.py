@@ -41,7 +41,9 @@ class Newton(Solver[Graph]):
 
         Rows that are not solvable (a bus is cut off) come back as NaN; a row not converged comes back as it stands.
         """
-        found = newton(problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations)
+        found = newton(
+            problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations
+        )
         notes = {
             "iterations": float(found.iterations.double().mean()),
             "mismatch": float(found.mismatch.max()),
