@@ -8,7 +8,8 @@ import numpy as np
 
 from sciml.domains import Domain, Part, Scattered
 from sciml.errors import UserError
-from sciml.fields import Field, Relation, symbol, trace
+from sciml.fields import Field, Relation, symbol
+from sciml.tracing import trace
 
 Equation = Callable[..., Any]
 """Takes the fields in order, then any coordinates by name; returns what must be zero."""
@@ -85,7 +86,9 @@ class Observed:
 Condition = Initial | Boundary | Periodic | Observed
 
 
-def relations(condition: Condition, fields: tuple[str, ...], axes: tuple[str, ...], order: Mapping[str, int]) -> tuple[Relation, ...]:
+def relations(
+    condition: Condition, fields: tuple[str, ...], axes: tuple[str, ...], order: Mapping[str, int]
+) -> tuple[Relation, ...]:
     """Return the scalar equations of a condition.
 
     Args:
@@ -98,7 +101,9 @@ def relations(condition: Condition, fields: tuple[str, ...], axes: tuple[str, ..
             return trace(condition.equation, fields, axes, normal=isinstance(condition, Boundary))
         case Periodic():
             depth = max(1, order.get(condition.axis, 1))
-            return trace(lambda *u: [f.diff(*[condition.axis] * k) for f in u for k in range(depth)], fields, axes, variadic=True)
+            return trace(
+                lambda *u: [f.diff(*[condition.axis] * k) for f in u for k in range(depth)], fields, axes
+            )
         case Observed():
             index = fields.index(condition.field)
-            return trace(lambda *u: u[index] - Field(symbol("observed"), axes), fields, axes, variadic=True)
+            return trace(lambda *u: u[index] - Field(symbol("observed"), axes), fields, axes)

@@ -12,9 +12,10 @@ import numpy as np
 from sciml.conditions import Condition, Periodic, relations
 from sciml.domains import Domain, Part, Points
 from sciml.errors import UserError
-from sciml.fields import Array, Derivative, Field, Relation, symbol, trace
+from sciml.fields import Array, Derivative, Field, Relation, symbol
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
+from sciml.tracing import trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,10 @@ class Residual(Problem):
         for condition in self.conditions():
             scalars = relations(condition, names, axes, order)
             part = condition.part(self.region)
-            terms += [Term(_numbered(condition.name, k, len(scalars)), r, part, condition) for k, r in enumerate(scalars)]
+            terms += [
+                Term(_numbered(condition.name, k, len(scalars)), r, part, condition)
+                for k, r in enumerate(scalars)
+            ]
         return tuple(_distinct(terms))
 
     @property
@@ -119,7 +123,10 @@ class Residual(Problem):
         error = solution(points) - reference
         scores = {"relative_l2": _relative(error, reference), "max_error": float(np.abs(error).max())}
         if len(self.fields) > 1:
-            scores |= {f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k]) for k, f in enumerate(self.fields)}
+            scores |= {
+                f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k])
+                for k, f in enumerate(self.fields)
+            }
         return scores
 
     def monitor(self, solution: Solution) -> float:
@@ -185,4 +192,8 @@ def _distinct(terms: list[Term]) -> Iterator[Term]:
     for term in terms:
         seen[term.name] = seen.get(term.name, 0) + 1
         repeated = seen[term.name] > 1
-        yield Term(f"{term.name}_{seen[term.name]}", term.relation, term.part, term.condition) if repeated else term
+        yield (
+            Term(f"{term.name}_{seen[term.name]}", term.relation, term.part, term.condition)
+            if repeated
+            else term
+        )
