@@ -1,4 +1,4 @@
-"""What ``configs/`` holds: presets of the trainer, variants of problems and solvers, defaults of each view."""
+"""What ``configs/`` holds: presets of the trainer, variants of problems and solvers, defaults by view."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -175,7 +175,7 @@ def _hydra(request: Request) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             config = hydra_compose("train", [*choices, *request.overrides])
-        raw = OmegaConf.to_container(config, resolve=True)
+        raw: Any = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return {

@@ -17,7 +17,7 @@ from sciml.errors import SolveError, UserError
 from sciml.files import replacing, write_text
 from sciml.problem import Problem
 from sciml.progress import Progress
-from sciml.provenance import cpu_seconds, processor, provenance
+from sciml.provenance import cpu_seconds, gpu_name, provenance
 from sciml.runs import CONFIG, METRICS, PROVENANCE, SOLUTION, write_json
 from sciml.solution import Posterior, Solution
 from sciml.solution_file import write_solution
@@ -68,14 +68,19 @@ def measure(problem: Problem, solver: Solver[Any], context: Context) -> Outcome:
     began = time.perf_counter()
     solution = solver.solve(problem, context)
     train = solution.notes.get("seconds", time.perf_counter() - began)
+    errors, evaluate = judge(problem, solution, context.seed)
+    if not np.isfinite(errors[problem.primary]):
+        raise SolveError(f"the {problem.primary} of {solver.name} is not a finite number")
+    return Outcome(solution, errors, float(train), evaluate)
+
+
+def judge(problem: Problem, solution: Solution, seed: int) -> tuple[Mapping[str, float], float]:
+    """Return every score of a solution, and the seconds that its function took while it was scored."""
     clock = Clock()
     timed = replace(solution, function=clock.around(solution.function))
     if isinstance(timed, Posterior):
         timed = replace(timed, sampler=clock.around(timed.sampler))
-    errors = problem.score(timed, context.seed)
-    if not np.isfinite(errors[problem.primary]):
-        raise SolveError(f"the {problem.primary} of {solver.name} is not a finite number")
-    return Outcome(solution, errors, float(train), clock.seconds)
+    return problem.score(timed, seed), clock.seconds
 
 
 @dataclass
@@ -122,7 +127,7 @@ class Record:
     def keep(self, outcome: Outcome) -> None:
         """Take the outcome of a run that went well."""
         notes = dict(outcome.solution.notes)
-        self.origin |= {key: notes[key] for key in ("device", "precision") if key in notes}
+        self.origin |= {key: notes.get(key, self.origin[key]) for key in ("device", "precision")}
         self.metrics |= {"status": "ok", "errors": dict(outcome.errors), "notes": notes}
         self.metrics["stop_reason"] = notes.get("stop_reason", "solved")
         self.metrics["seconds"] |= {"train": outcome.train, "evaluate": outcome.evaluate}
@@ -140,9 +145,8 @@ class Record:
         self.log.line(f"{self.metrics['status']}: {self.metrics['stop_reason']} {self.metrics['errors']}")
         self.log.write()
         used = {"cpu_seconds": cpu_seconds()}
-        write_json(
-            self.folder / PROVENANCE, self.origin | {"wall_seconds": time.perf_counter() - self.began} | used
-        )
+        ended = {"gpu": gpu_name(), "wall_seconds": time.perf_counter() - self.began}
+        write_json(self.folder / PROVENANCE, self.origin | ended | used)
         write_json(self.folder / METRICS, self.metrics | used)
 
 
@@ -197,7 +201,8 @@ def _begin(
 ) -> Record:
     problem, solver, training = made
     write_text(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-    origin = provenance(config.seed, training.precision or solver.precision_default, processor())
+    precision = training.precision or solver.precision_default
+    origin = provenance(config.seed) | {"precision": precision, "device": "cpu"}
     write_json(folder / PROVENANCE, origin)
     log = Log(folder / "log.txt", progress, lines=_earlier_lines(folder, resume))
     again = ", resumed" if resume else ""

@@ -33,7 +33,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     The notes of the solution are ``steps``, ``closures``, ``seconds`` of training (evaluation excluded),
     ``parameters`` (how many are trained) and ``stop_reason``: ``schedule``, ``converged`` (L-BFGS finds no
     lower loss), ``max_steps``, ``max_closures``, ``max_seconds``, ``target_error``, ``target_loss`` or
-    ``patience``.
+    ``patience``, ``precision`` and ``device``.
 
     With ``context.folder`` the history goes to ``history.csv`` and the checkpoint to
     ``checkpoints/last.ckpt``; with ``context.resume`` the training goes on from there, and ends on the same
@@ -67,9 +67,10 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
             trainer.fit(module, feed, ckpt_path=checkpoint, weights_only=True)
     module.trainer = None
     if descent.interrupted:
-        where = f"; resume from {context.folder}" if context.folder else ""
-        raise Interrupted(f"interrupted at step {descent.state.step}{where}", descent.interrupted)
-    return module.solution(problem, descent.notes)
+        mend = f"; resume from {context.folder}" if context.folder else ""
+        raise Interrupted(f"interrupted at step {descent.state.step}{mend}", descent.interrupted)
+    where = {"precision": precision, "device": torch.cuda.get_device_name() if gpu else "cpu"}
+    return module.solution(problem, descent.notes | where)
 
 
 def _on_gpu(training: Training) -> bool:

@@ -39,7 +39,9 @@ def check(owner: str, init: Callable[..., None], given: Mapping[str, Any]) -> di
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise UserError(f"{owner} has no parameter {name!r}{did_you_mean(name, fields)} (known: {known})")
-    model = create_model(owner, __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False), **fields)  # pyright: ignore[reportCallIssue,reportArgumentType]
+    model = create_model(
+        owner, __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False), **fields
+    )  # pyright: ignore[reportCallIssue,reportArgumentType]
     plain = {k: _tuples(v) for k, v in given.items()}
     try:
         checked = model(**plain)
@@ -62,6 +64,9 @@ class Configured:
     """Gives every subclass a checked constructor, whose resolved arguments are kept in ``settings``."""
 
     settings: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

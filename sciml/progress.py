@@ -24,7 +24,7 @@ class Progress:
 
 
 class TerminalProgress(Progress, AbstractContextManager["TerminalProgress"]):
-    """Shows the latest report and the time left: as a bar on a terminal, else as a plain line every few seconds.
+    """Shows the latest report and the time left: as a bar on a terminal, else in a plain line now and then.
 
     Args:
         title: what is going on.

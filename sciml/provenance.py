@@ -13,19 +13,13 @@ from typing import Any
 import torch
 
 _PACKAGES = (
-    "sciml-solvers", "torch", "lightning", "numpy", "scipy", "sympy", "h5py", "pydantic", "hydra-core", "scikit-learn",
-    "deepxde", "pandapower",
+    "sciml-solvers", "torch", "lightning", "numpy", "scipy", "sympy", "h5py", "pydantic", "hydra-core",
+    "scikit-learn", "deepxde", "pandapower",
 )  # fmt: skip
 
 
-def provenance(seed: int, precision: str, device: str) -> dict[str, Any]:
-    """Return what tells where a run was made.
-
-    Args:
-        seed: its seed.
-        precision: bits of a real number.
-        device: what it computes on.
-    """
+def provenance(seed: int) -> dict[str, Any]:
+    """Return what tells where a run was made, as far as it is known at its start."""
     commit, dirty = git_state(Path(__file__).parent)
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,12 +31,14 @@ def provenance(seed: int, precision: str, device: str) -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
         "processor": processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "device": device,
         "threads": torch.get_num_threads(),
         "seed": seed,
-        "precision": precision,
     }
+
+
+def gpu_name() -> str | None:
+    """Return the name of the GPU; it starts CUDA, which a process that is still to fork must not have done."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def cpu_seconds() -> float:
@@ -52,7 +48,7 @@ def cpu_seconds() -> float:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Return the commit checked out in a folder and whether tracked files differ from it; None outside a repository."""
+    """Return the commit of a folder and whether tracked files differ from it; None outside a repository."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))

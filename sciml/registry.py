@@ -123,7 +123,7 @@ def offers(problem: Entry, solver: Entry) -> bool:
 
 
 def misfits(problem: "Problem") -> Mapping[str, str | None]:
-    """Return for every solver, with its default parameters, why it does not fit a problem; None where it does."""
+    """Return why each solver, with its default parameters, does not fit a problem; None where it does."""
     return {name: _misfit(problem, entry) for name, entry in entries("solver").items()}
 
 

@@ -7,7 +7,8 @@
 - ``metrics.json``, written last, so that a folder without it is unfinished:
   ``status`` (ok, failed, interrupted), ``problem``, ``solver``, ``kind``, ``seed``, ``config_hash``,
   ``errors`` (every score by name), ``primary`` (the name of the score that tables show),
-  ``seconds`` (``setup``, ``train``, ``evaluate``), ``cpu_seconds``, ``stop_reason``, ``notes`` (what the solver says of itself);
+  ``seconds`` (``setup``, ``train``, ``evaluate``), ``cpu_seconds``, ``stop_reason``,
+  ``notes`` (what the solver says of itself);
 - ``solution.h5``, ``history.csv``, ``checkpoints/``, ``figures/``, ``log.txt``.
 """
 
@@ -103,7 +104,7 @@ def load(folder: str | Path, trust: bool = False) -> Run:
 
     Args:
         folder: the run folder.
-        trust: whether to run the code of a problem or solver that the run took from a file rather than by its name.
+        trust: whether to run the code of a problem or solver that the run took from a file, not by name.
 
     Raises:
         UserError: a folder that is no run folder, an unfinished run, or code that is not trusted.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sciml.errors import UserError
+from sciml.html import table
 from sciml.problem import Problem, Variable
 
 
@@ -34,6 +35,14 @@ class Solution:
     def outputs(self) -> tuple[Variable, ...]:
         return self.problem.outputs
 
+    def _repr_html_(self) -> str:
+        variables = {"from": self.inputs, "to": self.outputs}
+        shown = {
+            k: ", ".join(f"{v.name} [{v.unit}]" for v in vs[:8]) + (" ..." if len(vs) > 8 else "")
+            for k, vs in variables.items()
+        }
+        return table({"problem": repr(self.problem), **shown, **self.notes})
+
     def __call__(self, points: ArrayLike) -> np.ndarray:
         """Return the outputs, shape (n, outputs), at points of shape (n, inputs).
 
@@ -43,8 +52,12 @@ class Solution:
         points = np.asarray(points, dtype=float)
         width = len(self.inputs)
         if points.ndim != 2 or points.shape[1] != width:
-            names = ", ".join(f"{v.name} [{v.unit}]" for v in self.inputs[:6]) + (", ..." if width > 6 else "")
-            raise UserError(f"expected points of shape (n, {width}): {names}; got {points.shape}; stack the inputs as columns")
+            names = ", ".join(f"{v.name} [{v.unit}]" for v in self.inputs[:6]) + (
+                ", ..." if width > 6 else ""
+            )
+            raise UserError(
+                f"expected points of shape (n, {width}): {names}; got {points.shape}; stack the inputs as columns"
+            )
         if not np.isfinite(points).all():
             raise UserError("expected finite points, got NaN or infinity; remove those rows")
         return self.function(points)
@@ -64,5 +77,7 @@ class Posterior(Solution):
         """Return ``count`` posterior samples, shape (count, parameters), given one observation of shape (inputs,)."""
         observation = np.asarray(observation, dtype=float)
         if observation.shape != (len(self.inputs),):
-            raise UserError(f"expected one observation of shape ({len(self.inputs)},), got {observation.shape}")
+            raise UserError(
+                f"expected one observation of shape ({len(self.inputs)},), got {observation.shape}"
+            )
         return self.sampler(count, observation, seed)

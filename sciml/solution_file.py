@@ -1,8 +1,9 @@
-"""A solution as one HDF5 file: named arrays on dimension scales with units (CF), and the state to restore it from.
+"""A solution as one HDF5 file: named arrays on dimension scales with units (CF), and its solver's state.
 
-The root group holds the problem's table, so that ``xarray.open_dataset(path, engine="h5netcdf")`` opens it with names;
-the group ``state`` holds the solver's arrays. A file that is read is not trusted: only plain numeric datasets stored in the
-file itself are accepted, through common filters, and no more bytes than ``LARGEST``.
+The root group holds the problem's table, so that ``xarray.open_dataset(path, engine="h5netcdf")`` opens it with
+names; the group ``state`` holds the arrays from which the solver restores the solution. A file that is read is not
+trusted: only plain numeric datasets stored in the file itself are accepted, through common filters, and no more
+bytes than ``LARGEST``.
 """
 
 import json
@@ -65,7 +66,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
             group = _member(file, "state", path)
             if not isinstance(group, h5py.Group):
                 raise UserError(f"{path} is not a solution file; expected a group 'state'")
-            datasets = {name: _member(group, name, path) for name in group}
+            datasets = {str(name): _member(group, str(name), path) for name in group}
             _require_harmless(datasets, path)
             return {name: np.asarray(dataset[()]) for name, dataset in datasets.items()}
     except FileNotFoundError:
@@ -105,9 +106,8 @@ def _require_harmless(datasets: Mapping[str, Any], path: Path) -> None:
         filters = [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
         unknown = [f for f in filters if f not in _FILTERS]
         if unknown:
-            raise UserError(
-                f"{path}: state/{name} is packed with filter {unknown[0]}; expected {', '.join(_FILTERS.values())}"
-            )
+            known = ", ".join(_FILTERS.values())
+            raise UserError(f"{path}: state/{name} is packed with filter {unknown[0]}; expected {known}")
         claimed += int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
     if claimed > LARGEST:
         raise UserError(f"{path} claims {claimed / 2**30:.3g} GiB; expected at most {LARGEST / 2**30:.3g}")

@@ -1,0 +1,204 @@
+"""``sciml train``: one run, and its place among the classical baseline and the trivial answer."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciml.choices import baseline
+from sciml.errors import Interrupted, SolveError, UserError
+from sciml.progress import TerminalProgress
+from sciml.registry import find
+from sciml.words import Request, Resumption, read_words
+
+if TYPE_CHECKING:
+    from sciml.compose import Config
+    from sciml.problem import Problem
+    from sciml.solver import Solver
+    from sciml.training import Training
+
+    Made = tuple[Problem, Solver[Any], Training]
+
+USAGE = """usage: sciml train problem=NAME [solver=NAME] [key=value ...] [--json]
+       sciml train resume=FOLDER
+
+Solve a problem, score the answer, and compare it with the classical baseline and the trivial answer.
+
+  problem=NAME       one of sciml list, or path/to/file.py:Class
+  solver=NAME        likewise; without it the default of the problem's first view
+  problem.KEY=VALUE  a parameter of the problem; solver.KEY=VALUE likewise (sciml show lists them)
+  trainer=NAME       auto, cpu, gpu or ddp; trainer.KEY=VALUE such as trainer.max_steps=2000
+  seed=0             the one source of randomness
+  run.dir=FOLDER     where the run lies; without it runs/<problem>/<solver>/<stamp>-<hash>
+  resume=FOLDER      continue a run that was stopped; its settings are those of the folder
+  compare=false      leave out the baseline and the trivial answer
+  --json             print the metrics and the run folder as the last line
+
+example: sciml train problem=heat solver=pinn seed=1 trainer.max_steps=2000 problem.diffusivity=0.2"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run ``sciml train``."""
+    if "--help" in words or "-h" in words:
+        print(USAGE)
+        return 0
+    began = time.perf_counter()
+    request = read_words([w for w in words if w != "--json"])
+    with _terminable():
+        config, made, folder = _continued(request) if isinstance(request, Resumption) else _prepared(request)
+        if _is_helper(request.folder):
+            _help(config, made, folder, isinstance(request, Resumption))
+            return 0
+        try:
+            _run(config, made, folder, isinstance(request, Resumption), began)
+            _report(config, made, folder, request.compare)
+        finally:
+            if "--json" in words:
+                _print_json(folder)
+    return 0
+
+
+def _prepared(request: Request) -> "tuple[Config, Made, Path]":
+    """Compose what was asked for, and refuse a pair that does not fit."""
+    problem, solver = request.problem.option, request.solver.option
+    how = "" if request.solver_named else f", the default for {request.problem.entry.views[0]}"
+    _say(f"problem={problem} solver={solver}{how}")
+    from sciml.compose import compose
+    from sciml.registry import fitting
+    from sciml.runs import new_folder
+    from sciml.solver import misfit
+
+    config, *made = compose(request)
+    reason = misfit(made[0], made[1])
+    if reason:
+        raise UserError(f"{reason} (solvers that fit: {', '.join(fitting(made[0])) or 'none'})")
+    names = made[0].name, made[1].name
+    return config, (made[0], made[1], made[2]), request.folder or new_folder(config, names)
+
+
+def _continued(request: Resumption) -> "tuple[Config, Made, Path]":
+    """Read the configuration of a run that was stopped."""
+    from sciml.compose import read_config, require_trusted
+    from sciml.runs import CONFIG
+
+    config = read_config(request.folder / CONFIG)
+    require_trusted(config, request.named, "problem=<that file>:<class> beside resume=")
+    return config, config.make(), request.folder
+
+
+def _run(config: "Config", made: "Made", folder: Path, resume: bool, began: float) -> None:
+    from sciml.execution import execute
+    from sciml.runs import read_metrics
+
+    metrics = read_metrics(folder)
+    if resume and metrics and metrics["status"] == "ok":
+        _say(f"the run in {folder} has ended already")
+        return
+    with TerminalProgress(f"{made[0].name}/{made[1].name}") as progress:
+        execute(config, made, folder, progress, resume, began)
+
+
+def _report(config: "Config", made: "Made", folder: Path, compare: bool) -> None:
+    """Print this solver, the baseline and the trivial answer, and where things lie."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sciml.runs import Run, read_metrics
+
+    metrics = read_metrics(folder)
+    if metrics is None:
+        return
+    primary = metrics["primary"]
+    table = Table("solver", "kind", primary, "seconds")
+    table.add_row(
+        metrics["solver"],
+        metrics["kind"],
+        f"{metrics['errors'][primary]:.3g}",
+        f"{metrics['seconds']['train']:.3g}",
+    )
+    for row in _others(config, made) if compare else ():
+        table.add_row(*row)
+    Console(file=sys.stdout, highlight=False).print(table)
+    print(f"run     {folder}")
+    for figure in Run(folder, config, metrics).figures:
+        print(f"figure  {figure}")
+
+
+def _others(config: "Config", made: "Made") -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of the problem's classical baseline and of its trivial answer."""
+    from sciml.execution import judge, measure
+    from sciml.solver import Context, misfit
+
+    problem, solver, _ = made
+    name = baseline(find("problem", config.problem["name"]))
+    if name and name != config.solver["name"]:
+        try:
+            classical = find("solver", name).load()()
+            reason = misfit(problem, classical)
+            if reason:
+                raise UserError(reason)
+            with TerminalProgress(f"{problem.name}/{name}") as progress:
+                outcome = measure(problem, classical, Context(config.seed, progress=progress))
+            yield name, classical.kind, f"{outcome.errors[problem.primary]:.3g}", f"{outcome.train:.3g}"
+        except (SolveError, UserError) as error:
+            yield name, "classical", f"failed: {error}", ""
+    if solver.kind != "trivial":
+        began = time.perf_counter()
+        answer = problem.trivial()
+        seconds = time.perf_counter() - began
+        yield (
+            "trivial",
+            "trivial",
+            f"{judge(problem, answer, config.seed)[0][problem.primary]:.3g}",
+            f"{seconds:.3g}",
+        )
+
+
+def _print_json(folder: Path) -> None:
+    from sciml.runs import finite, read_metrics
+
+    metrics = read_metrics(folder)
+    if metrics is not None:
+        print(json.dumps(finite(metrics | {"run": str(folder)}), allow_nan=False), flush=True)
+
+
+def _is_helper(folder: Path | None) -> bool:
+    """Return whether torchrun started this process as another one than the first."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    if folder is None:
+        raise UserError("under torchrun all processes share one run folder; name it with run.dir=")
+    return int(os.environ["RANK"]) > 0
+
+
+def _help(config: "Config", made: "Made", folder: Path, resume: bool) -> None:
+    """Train along with the first process, which alone writes the run folder."""
+    from sciml.runs import CONFIG
+    from sciml.solver import Context
+
+    while not (folder / CONFIG).exists():
+        time.sleep(0.1)
+    made[1].solve(made[0], Context(config.seed, made[2], folder, resume))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted("terminated", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
