@@ -17,6 +17,8 @@ from sciml.solver import Solver
 from sciml.training import Training
 from sciml.words import Request
 
+Made = tuple[Problem, Solver[Any], Training]
+
 _SECTIONS = ("problem", "solver", "trainer")
 
 
@@ -45,7 +47,7 @@ class Config:
         """Ten hexadecimal digits that tell one configuration from another."""
         return config_hash(dataclasses.asdict(self))
 
-    def make(self) -> tuple[Problem, Solver[Any], Training]:
+    def make(self) -> "Made":
         """Return the problem, the solver and the training.
 
         Raises:
@@ -77,7 +79,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def compose(request: Request) -> tuple[Config, Problem, Solver[Any], Training]:
+def compose(request: Request) -> tuple[Config, Made]:
     """Resolve presets, variants, defaults and overrides, and make what they describe.
 
     Raises:
@@ -86,7 +88,7 @@ def compose(request: Request) -> tuple[Config, Problem, Solver[Any], Training]:
     raw = _hydra(request)
     problem, solver, training = Config(**raw).make()
     names = request.problem.entry.name, request.solver.entry.name
-    return config_of(problem, solver, training, raw["seed"], names), problem, solver, training
+    return config_of(problem, solver, training, raw["seed"], names), (problem, solver, training)
 
 
 def read_config(path: Path) -> Config:

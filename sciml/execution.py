@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sciml.compose import Config
+from sciml.compose import Config, Made
 from sciml.errors import SolveError, UserError
 from sciml.files import replacing, write_text
 from sciml.problem import Problem
@@ -22,7 +22,6 @@ from sciml.runs import CONFIG, METRICS, PROVENANCE, SOLUTION, write_json
 from sciml.solution import Posterior, Solution
 from sciml.solution_file import write_solution
 from sciml.solver import Context, Solver
-from sciml.training import Training
 
 
 @dataclass
@@ -152,7 +151,7 @@ class Record:
 
 def execute(
     config: Config,
-    made: tuple[Problem, Solver[Any], Training],
+    made: Made,
     folder: Path,
     progress: Progress,
     resume: bool = False,
@@ -193,7 +192,7 @@ def execute(
 
 def _begin(
     config: Config,
-    made: tuple[Problem, Solver[Any], Training],
+    made: Made,
     folder: Path,
     progress: Progress,
     resume: bool,

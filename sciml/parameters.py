@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import ConfigDict, ValidationError, create_model
@@ -39,9 +39,8 @@ def check(owner: str, init: Callable[..., None], given: Mapping[str, Any]) -> di
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise UserError(f"{owner} has no parameter {name!r}{did_you_mean(name, fields)} (known: {known})")
-    model = create_model(
-        owner, __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False), **fields
-    )  # pyright: ignore[reportCallIssue,reportArgumentType]
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    model = create_model(owner, __config__=config, **cast(dict[str, Any], fields))
     plain = {k: _tuples(v) for k, v in given.items()}
     try:
         checked = model(**plain)

@@ -37,7 +37,7 @@ def provenance(seed: int) -> dict[str, Any]:
 
 
 def gpu_name() -> str | None:
-    """Return the name of the GPU; it starts CUDA, which a process that is still to fork must not have done."""
+    """Return the name of the GPU; this starts CUDA, which must not happen before a fork."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 

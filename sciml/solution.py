@@ -19,7 +19,7 @@ class Solution:
         problem: what was solved.
         function: maps an array of shape (n, inputs) to one of shape (n, outputs).
         state: arrays by name; ``solver.restore(problem, state)`` makes the same solution again.
-        notes: what the solver has to say of itself: iterations, resolution, simulator calls, a tolerance not met.
+        notes: what the solver has to say of itself: iterations, simulator calls, a tolerance not met.
     """
 
     problem: Problem
@@ -55,9 +55,8 @@ class Solution:
             names = ", ".join(f"{v.name} [{v.unit}]" for v in self.inputs[:6]) + (
                 ", ..." if width > 6 else ""
             )
-            raise UserError(
-                f"expected points of shape (n, {width}): {names}; got {points.shape}; stack the inputs as columns"
-            )
+            expected = f"expected points of shape (n, {width}): {names}"
+            raise UserError(f"{expected}; got {points.shape}; stack the inputs as columns")
         if not np.isfinite(points).all():
             raise UserError("expected finite points, got NaN or infinity; remove those rows")
         return self.function(points)
@@ -74,7 +73,7 @@ class Posterior(Solution):
     sampler: Callable[[int, np.ndarray, int], np.ndarray] = field(kw_only=True)
 
     def sample(self, count: int, observation: ArrayLike, seed: int = 0) -> np.ndarray:
-        """Return ``count`` posterior samples, shape (count, parameters), given one observation of shape (inputs,)."""
+        """Return posterior samples, shape (count, parameters), given one observation of shape (inputs,)."""
         observation = np.asarray(observation, dtype=float)
         if observation.shape != (len(self.inputs),):
             raise UserError(

@@ -1,9 +1,9 @@
 """A solution as one HDF5 file: named arrays on dimension scales with units (CF), and its solver's state.
 
-The root group holds the problem's table, so that ``xarray.open_dataset(path, engine="h5netcdf")`` opens it with
-names; the group ``state`` holds the arrays from which the solver restores the solution. A file that is read is not
-trusted: only plain numeric datasets stored in the file itself are accepted, through common filters, and no more
-bytes than ``LARGEST``.
+The root group holds the problem's table, so that ``xarray.open_dataset(path, engine="h5netcdf")`` opens it
+with names; the group ``state`` holds the arrays from which the solver restores the solution. A file that is
+read is not trusted: only plain numeric datasets stored in the file itself are accepted, through common filters,
+and no more bytes than ``LARGEST``.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The words of ``sciml train``: names and keys are checked from files alone, so that typos are answered at once."""
+"""The words of ``sciml train``: names and keys are checked from files alone, so that a typo costs no wait."""
 
 import re
 from collections.abc import Mapping, Sequence

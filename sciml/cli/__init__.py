@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``sciml`` and return its exit code: 0, 1 (a solve broke down), 2 (a user's mistake), 128 + signal."""
+    """Run ``sciml``; return its exit code: 0, 1 (a solve broke down), 2 (a user's mistake), 128 + signal."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:

@@ -22,7 +22,7 @@ def main(words: Sequence[str]) -> int:
     if unknown:
         raise UserError(f"sciml list has no {unknown[0][:60]!r} (known: problems, solvers)")
     groups: tuple[Group, ...] = ("problem", "solver")
-    shown = [g for g in groups if not words or f"{g}s" in words]
+    shown: list[Group] = [g for g in groups if not words or f"{g}s" in words]
     print("\n\n".join(f"{g}s\n" + "\n".join(_lines(g)) for g in shown))
     return 0
 

@@ -24,9 +24,8 @@ def main(words: Sequence[str]) -> int:
         raise UserError(f"sciml show expects one word, problem=<name> or solver=<name>, got {len(words)}")
     key, _, name = words[0].partition("=")
     if key not in groups:
-        raise UserError(
-            f"sciml show has no {key[:60]!r}{did_you_mean(key, groups)} (known: problem=<name>, solver=<name>)"
-        )
+        near = did_you_mean(key, groups)
+        raise UserError(f"sciml show has no {key[:60]!r}{near} (known: problem=<name>, solver=<name>)")
     group = groups[groups.index(key)]
     entry = choose(group, name).entry
     lines = _problem(entry) if group == "problem" else _solver(entry)

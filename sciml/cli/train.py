@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sciml.choices import baseline
 from sciml.errors import Interrupted, SolveError, UserError
@@ -17,12 +17,7 @@ from sciml.registry import find
 from sciml.words import Request, Resumption, read_words
 
 if TYPE_CHECKING:
-    from sciml.compose import Config
-    from sciml.problem import Problem
-    from sciml.solver import Solver
-    from sciml.training import Training
-
-    Made = tuple[Problem, Solver[Any], Training]
+    from sciml.compose import Config, Made
 
 USAGE = """usage: sciml train problem=NAME [solver=NAME] [key=value ...] [--json]
        sciml train resume=FOLDER
@@ -73,12 +68,12 @@ def _prepared(request: Request) -> "tuple[Config, Made, Path]":
     from sciml.runs import new_folder
     from sciml.solver import misfit
 
-    config, *made = compose(request)
-    reason = misfit(made[0], made[1])
+    config, made = compose(request)
+    problem, solver, _ = made
+    reason = misfit(problem, solver)
     if reason:
-        raise UserError(f"{reason} (solvers that fit: {', '.join(fitting(made[0])) or 'none'})")
-    names = made[0].name, made[1].name
-    return config, (made[0], made[1], made[2]), request.folder or new_folder(config, names)
+        raise UserError(f"{reason} (solvers that fit: {', '.join(fitting(problem)) or 'none'})")
+    return config, made, request.folder or new_folder(config, (problem.name, solver.name))
 
 
 def _continued(request: Resumption) -> "tuple[Config, Made, Path]":
