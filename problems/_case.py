@@ -11,9 +11,10 @@ _BUS_TYPE, _SLACK = 1, 3
 
 
 def from_case(base: float, bus: np.ndarray, branch: np.ndarray, generator: np.ndarray) -> PowerGrid:
-    """Return the grid of a case whose buses are counted from zero in order; they are called by numbers from one.
+    """Return the grid of a case whose buses are counted from zero; they are called by numbers from one.
 
-    Format: R. D. Zimmerman, C. E. Murillo-Sánchez and R. J. Thomas, MATPOWER, 2011, doi:10.1109/TPWRS.2010.2051168.
+    Format: R. D. Zimmerman, C. E. Murillo-Sánchez and R. J. Thomas, MATPOWER, 2011,
+    doi:10.1109/TPWRS.2010.2051168.
 
     Args:
         base: baseMVA.

@@ -46,12 +46,13 @@ class Solved:
 class LoadFlow(Graph, Pairs):
     """Find the voltage at every bus, given loads, generation, voltage set-points and the branches in service.
 
-    Solvers train on scenarios without outage and with one, half each; they are scored on others, without outage, with
-    one, and with two, a pair that no training scenario had out. ``flow_error`` is the relative L2 error of the active
-    flows over all of these, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is operated by, they vanish with no
-    constant, and they ask for differences of angles, which is harder than the angles. The reference is Newton-Raphson
-    to a mismatch of 1e-12 p.u. A scenario in which a bus is cut off from the slack, or which has no load flow, is
-    drawn, counted (arrays ``islanded`` and ``unsolved``) and set aside.
+    Solvers train on scenarios without outage and with one, half each; they are scored on others, without
+    outage, with one, and with two, a pair that no training scenario had out. ``flow_error`` is the relative
+    L2 error of the active flows over all of these, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is
+    operated by, they vanish with no constant, and they ask for differences of angles, which is harder than
+    the angles. The reference is Newton-Raphson to a mismatch of 1e-12 p.u. A scenario in which a bus is cut
+    off from the slack, or which has no load flow, is drawn, counted (arrays ``islanded`` and ``unsolved``)
+    and set aside.
 
     Args:
         train: scenarios to train on.
@@ -150,16 +151,16 @@ class LoadFlow(Graph, Pairs):
         return p.numpy()[:, : len(self.intact)] * self.flow.grid.base
 
     def mismatch(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """Return what each unknown component lacks to Kirchhoff's law, in p.u., shape (n, unknown components)."""
+        """Return how far Kirchhoff's law is missed, in p.u., shape (n, unknown components)."""
         given = self.flow.read(torch.from_numpy(inputs))
         lack = self.flow.imbalance(self.flow.state(torch.from_numpy(outputs)), given)
         return lack[:, self.flow.unknown].numpy()
 
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
-        """Return the scores over all test scenarios, and by number of outages under names that end in n0, n1, n2.
+        """Return the scores over all test scenarios, and by number of outages (names ending in n0, n1, n2).
 
-        ``flow_error`` (relative L2), ``flow_error_mw`` (mean absolute, MW), ``vm_error`` (root mean square, p.u.),
-        ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.).
+        ``flow_error`` (relative L2), ``flow_error_mw`` (mean absolute, MW), ``vm_error`` (root mean square,
+        p.u.), ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.).
         """
         known = self.reference
         answer = solution(known.inputs)

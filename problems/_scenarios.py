@@ -46,8 +46,8 @@ def draw(
 ) -> Scenarios:
     """Draw ``count`` scenarios for each number of outages, those with islands set aside and replaced.
 
-    Active and reactive loads are lognormal with the nominal mean; generation is normal, kept within zero and capacity;
-    each set of outages is uniform among the branches.
+    Active and reactive loads are lognormal with the nominal mean; generation is normal, kept within zero and
+    capacity; each set of outages is uniform among the branches.
 
     Args:
         flow: of the grid, in float64.
@@ -74,8 +74,8 @@ def draw(
 def _states(grid: PowerGrid, spread: Spread, out: int, count: int, rng: np.random.Generator) -> np.ndarray:
     loads, _, generators, regulated, branches = grid.sections
     common = _lognormal(rng, spread.common, (count, 1))
-    p_load = grid.load.real * common * _lognormal(rng, spread.load, (count, loads))
-    q_load = grid.load.imag * common * _lognormal(rng, spread.load, (count, loads))
+    p_load = np.real(grid.load) * common * _lognormal(rng, spread.load, (count, loads))
+    q_load = np.imag(grid.load) * common * _lognormal(rng, spread.load, (count, loads))
     wanted = grid.generation * common + spread.generation * grid.capacity * rng.standard_normal(
         (count, generators)
     )

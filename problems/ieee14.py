@@ -12,8 +12,8 @@ class IEEE14(LoadFlow):
 
     P_i + jQ_i = V_i Σ_j conj(Y_ij V_j) at every bus i
 
-    The grid is pandapower's ``case14``: 14 buses, 20 branches, a part of the American Electric Power system of 1962. The
-    outage of branch 7-8 alone cuts a bus off.
+    The grid is pandapower's ``case14``: 14 buses, 20 branches, a part of the American Electric Power system
+    of 1962. The outage of branch 7-8 alone cuts a bus off.
     """
 
     def grid(self) -> PowerGrid:

@@ -32,8 +32,8 @@ class Pattern:
 class Balance(nn.Module, ABC):
     """Each node has a state and must be in balance; both have as many components.
 
-    Component c of node i is either unknown, and then its balance must hold, or known from what is given. All tensors
-    are buffers, so that the balance follows a network to its device.
+    Component c of node i is either unknown, and then its balance must hold, or known from what is given. All
+    tensors are buffers, so that the balance follows a network to its device.
     """
 
     edges: Tensor
@@ -59,7 +59,7 @@ class Balance(nn.Module, ABC):
 
     @abstractmethod
     def jacobian(self, state: Tensor, given: Given) -> tuple[Pattern, Tensor]:
-        """Return the derivative of the unknown components' imbalance in them: a pattern and values (n, entries)."""
+        """Return the unknown components' imbalance derived by them: a pattern and values, (n, entries)."""
 
     @abstractmethod
     def node_features(self, given: Given) -> Tensor:
@@ -83,7 +83,7 @@ class Iterate:
     """Where Newton's method ended on each of n instances.
 
     Args:
-        state: shape (n, nodes, components); NaN where the instance is not solvable or the iteration broke down.
+        state: shape (n, nodes, components); NaN where the instance is not solvable or Newton broke down.
         mismatch: greatest imbalance of an unknown component, shape (n,).
         iterations: steps taken, shape (n,).
         converged: shape (n,), bool.
@@ -96,7 +96,7 @@ class Iterate:
 
 
 def newton(balance: Balance, inputs: Tensor, tolerance: float = 1e-10, iterations: int = 20) -> Iterate:
-    """Solve the equations of balance by sparse Newton-Raphson from ``balance.start``, all instances side by side.
+    """Solve the equations of balance by sparse Newton-Raphson from ``balance.start``, side by side.
 
     Args:
         balance: the equations, in float64.

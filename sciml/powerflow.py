@@ -17,7 +17,8 @@ from sciml.problem import Variable
 class PowerGrid:
     """A power grid in its nominal state; buses and branches are counted from zero.
 
-    A branch is a series impedance between two halves of its charging, behind an ideal transformer at its source.
+    A branch is a series impedance between two halves of its charging, behind an ideal transformer at its
+    source.
 
     Args:
         base: power of one per unit, in MVA.
@@ -53,7 +54,7 @@ class PowerGrid:
 
     @cached_property
     def branches(self) -> tuple[str, ...]:
-        """The branches' names: the numbers of their buses, and a letter from the second parallel branch on."""
+        """Names of the branches: their buses' numbers, and a letter from the second in parallel on."""
         pairs = [
             f"{self.numbers[i]}_{self.numbers[j]}" for i, j in zip(self.source, self.target, strict=True)
         ]
@@ -64,7 +65,7 @@ class PowerGrid:
 
     @property
     def sections(self) -> tuple[int, ...]:
-        """Widths of the sections of a scenario: loads' P, loads' Q, generation, set-points, status of branches."""
+        """Widths of a scenario's sections: loads' P and Q, generation, set-points, status of branches."""
         return len(self.loads), len(self.loads), len(self.generation), len(self.setpoint), len(self.source)
 
     @property
@@ -94,21 +95,28 @@ class PowerGrid:
     def nominal(self) -> np.ndarray:
         """The scenario of the nominal state, shape (inputs,)."""
         return np.concatenate(
-            [self.load.real, self.load.imag, self.generation, self.setpoint, np.ones(len(self.source))]
+            [
+                np.real(self.load),
+                np.imag(self.load),
+                self.generation,
+                self.setpoint,
+                np.ones(len(self.source)),
+            ]
         )
 
 
 class PowerFlow(Balance):
     """AC load flow: at each bus, what is injected meets what flows into the branches.
 
-    S_i = Σ_j V_i conj(Y_ii V_i + Y_ij V_j) over the branches at i, plus its shunt. Unknown are the angle of every bus but
-    the slack (with balance of active power) and the magnitude where no generator holds it (with reactive balance).
-    Generators supply whatever reactive power their bus lacks. The slack supplies all active power that loads and
-    losses ask for beyond the other generators, so that the imbalances of active power add up to zero.
-    Source: W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, 1967, doi:10.1109/TPAS.1967.291823.
+    S_i = Σ_j V_i conj(Y_ii V_i + Y_ij V_j) over the branches at i, plus its shunt. Unknown are the angle of
+    every bus but the slack (with balance of active power) and the magnitude where no generator holds it (with
+    reactive balance). Generators supply whatever reactive power their bus lacks. The slack supplies all
+    active power that loads and losses ask for beyond the other generators, so that the imbalances of active
+    power add up to zero. Source: W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, 1967,
+    doi:10.1109/TPAS.1967.291823.
 
-    A state has components (angle in rad, magnitude in p.u.), an imbalance (P, Q) in p.u. Every branch is two directed
-    edges: first all seen from their source, then all seen from their target.
+    A state has components (angle in rad, magnitude in p.u.), an imbalance (P, Q) in p.u. Every branch is two
+    directed edges: first all seen from their source, then all seen from their target.
 
     Args:
         grid: the arrays.
@@ -131,7 +139,7 @@ class PowerFlow(Balance):
         self._buffers_from(torch.bool, unknown=unknown)
         self._buffers_from(torch.long, edges=ends, loads=grid.loads, regulated=grid.regulated)
         self._buffers_from(real, own_g=own.real, own_b=own.imag, mutual_g=mutual.real, mutual_b=mutual.imag)
-        self._buffers_from(real, shunt_g=grid.shunt.real, shunt_b=grid.shunt.imag)
+        self._buffers_from(real, shunt_g=np.real(grid.shunt), shunt_b=np.imag(grid.shunt))
         self.pattern, entry_of, kept = _pattern(ends, unknown)
         self._buffers_from(torch.long, entry_of=entry_of, kept=kept)
 
@@ -151,7 +159,7 @@ class PowerFlow(Balance):
             self.register_buffer(name, torch.as_tensor(array.copy(), dtype=dtype), persistent=False)
 
     def read(self, inputs: Tensor) -> Given:
-        """Return injections ``p``, ``q`` and magnitudes ``vm`` (1 where free), (n, buses) p.u.; ``status``, (n, edges)."""
+        """Return ``p``, ``q`` injected and ``vm`` (1 where free), (n, buses) p.u.; ``status``, (n, edges)."""
         p_load, q_load, generation, setpoint, status = inputs.split(self.grid.sections, dim=1)
         zero = inputs.new_zeros(len(inputs), len(self.unknown))
         p = (
@@ -206,7 +214,7 @@ class PowerFlow(Balance):
         )
 
     def jacobian(self, state: Tensor, given: Given) -> tuple[Pattern, Tensor]:
-        square, t, u = self._products(state)
+        _, t, u = self._products(state)
         vm = state[..., 1]
         at_source, at_target = vm[:, self.edges[0]], vm[:, self.edges[1]]
         edges = torch.stack([
@@ -245,7 +253,8 @@ class PowerFlow(Balance):
 def _pattern(ends: np.ndarray, unknown: np.ndarray) -> tuple[Pattern, np.ndarray, np.ndarray]:
     """Return the Jacobian's pattern, the place in it of each entry that is kept, and which are kept.
 
-    The entries come as ``PowerFlow.jacobian`` lists them: derivatives of P and Q at each edge's source, then of shunts.
+    Entries come as ``PowerFlow.jacobian`` lists them: derivatives of P and Q at each edge's source, then of
+    shunts.
     """
     i, j = 2 * ends
     bus = 2 * np.arange(len(unknown))

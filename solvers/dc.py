@@ -1,7 +1,7 @@
 """DC load flow: the linearised balance of active power."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from sciml.views.graph import Graph
 class DC(Solver[Graph]):
     """Linear in the angles, with all magnitudes at one p.u. and no reactive power.
 
-    Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i,  b = x / ((r² + x²) tap),  the derivative of the flow at the flat profile
+    Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i,  b = x / ((r² + x²) tap),  the derivative of the flow at the flat
+    profile
 
-    Losses are left out, or estimated as r f² from the flows f of the previous pass and drawn half at each end.
-    Source: B. Stott, J. Jardim and O. Alsaç, DC power flow revisited, 2009, doi:10.1109/TPWRS.2009.2021235.
+    Losses are left out, or estimated as r f² from the flows f of the previous pass and drawn half at each
+    end. Source: B. Stott, J. Jardim and O. Alsaç, DC power flow revisited, 2009,
+    doi:10.1109/TPWRS.2009.2021235.
 
     Args:
         loss_passes: how often losses are estimated.
@@ -29,7 +31,7 @@ class DC(Solver[Graph]):
     kind = "classical"
     needs = Graph
     deterministic = True
-    ladder = {"loss_passes": (0, 1, 2, 3)}
+    ladder: ClassVar = {"loss_passes": (0, 1, 2, 3)}
 
     def __init__(self, loss_passes: Annotated[int, Ge(0)] = 0) -> None:
         self.loss_passes = loss_passes
@@ -62,8 +64,8 @@ class DC(Solver[Graph]):
         return self.solve(problem, Context())
 
     def _angles(self, grid: PowerGrid, injection: np.ndarray, status: np.ndarray) -> np.ndarray:
-        """Return angles, (n, buses) rad, for injections (n, buses) p.u. and branches in service (n, branches)."""
-        susceptance = status * (-1 / grid.impedance).imag / abs(grid.tap)
+        """Return angles, (n, buses) rad, for injections (n, buses) p.u. and status (n, branches)."""
+        susceptance = status * np.imag(-1 / grid.impedance) / abs(grid.tap)
         shift = np.angle(grid.tap)
         incidence = np.zeros((len(grid.source), len(grid.numbers)))
         incidence[np.arange(len(grid.source)), grid.source] = 1
@@ -78,5 +80,5 @@ class DC(Solver[Graph]):
         for _ in range(self.loss_passes + 1):
             balance = injection + (susceptance * shift) @ incidence - losses @ abs(incidence) / 2
             angles[:, free] = solve_blocks(pattern, values, balance[:, free])
-            losses = grid.impedance.real * (susceptance * (angles @ incidence.T - shift)) ** 2
+            losses = np.real(grid.impedance) * (susceptance * (angles @ incidence.T - shift)) ** 2
         return angles

@@ -34,39 +34,38 @@ class Step(nn.Module):
         self.at_source = nn.Linear(node, hidden, bias=False, dtype=real)
         self.along = nn.Linear(edge, hidden, bias=False, dtype=real)
         self.message = nn.Linear(hidden, latent, dtype=real)
-        self.correction = nn.Sequential(
-            nn.Linear(node + latent, hidden, dtype=real),
-            nn.LeakyReLU(0.1),
-            nn.Linear(hidden, components + latent, dtype=real),
-        )
-        with torch.no_grad():  # the first corrections are small
-            self.correction[2].weight.mul_(0.1)
-            self.correction[2].bias.zero_()
+        self.within = nn.Linear(node + latent, hidden, dtype=real)
+        self.correction = nn.Linear(hidden, components + latent, dtype=real)
+        with torch.no_grad():  # the untrained corrections are small
+            self.correction.weight.mul_(0.1)
+            self.correction.bias.zero_()
 
-    def forward(self, node: Tensor, edge: Tensor, ends: Tensor, presence: Tensor) -> Tensor:
+    def forward(self, node: Tensor, features: Tensor, edges: Tensor, presence: Tensor) -> Tensor:
         """Return the corrections of x and z, (n, nodes, components + latent).
 
         Args:
             node: h, shape (n, nodes, features).
-            edge: a, shape (edges, features).
-            ends: source and target of the edges, shape (2, edges).
+            features: a, shape (edges, features).
+            edges: source and target of the edges, shape (2, edges).
             presence: of each edge, shape (n, edges, 1).
         """
-        source, target = ends
-        hidden = self.at_target(node).index_select(1, target) + self.at_source(node).index_select(1, source)
-        sent = presence * nn.functional.leaky_relu(hidden + self.along(edge), 0.1)
+        source, target = edges
+        ends = self.at_target(node).index_select(1, target) + self.at_source(node).index_select(1, source)
+        sent = presence * nn.functional.leaky_relu(ends + self.along(features), 0.1)
         received = sent.new_zeros(*node.shape[:2], sent.shape[-1]).index_add(1, target, sent)
-        return self.correction(torch.cat([node, self.message(received)], dim=-1))
+        hidden = self.within(torch.cat([node, self.message(received)], dim=-1))
+        return self.correction(nn.functional.leaky_relu(hidden, 0.1))
 
 
 class GNS(NeuralSolver[Graph]):
-    """Corrects a state step by step with small graph networks, one for each step, trained without any solved example.
+    """Corrects a state step by step with small graph networks, trained without any solved example.
 
     minimise Σ_k γ^(K-k) mean |ΔF(x_k)|²,  k = 1 ... K
 
-    The imbalance ΔF counts what compensates by itself: on a power grid the slack supplies the active power that loads and
-    losses ask for, and generators supply reactive power. Source: B. Donon, R. Clément, B. Donnot, A. Marot, I. Guyon and
-    M. Schoenauer, Neural networks for power flow: Graph neural solver, 2020, doi:10.1016/j.epsr.2020.106547.
+    The imbalance ΔF counts what compensates by itself: on a power grid the slack supplies the active power
+    that loads and losses ask for, and generators supply reactive power. Source: B. Donon, R. Clément, B.
+    Donnot, A. Marot, I. Guyon and M. Schoenauer, Neural networks for power flow: Graph neural solver, 2020,
+    doi:10.1016/j.epsr.2020.106547.
 
     Args:
         corrections: K.

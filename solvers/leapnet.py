@@ -1,6 +1,7 @@
 """LEAP nets: latent encoding of atypical perturbations."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,13 +32,13 @@ class Leap(nn.Module):
 
 
 class LeapNet(NeuralSolver[Pairs]):
-    """Encodes the inputs, leaps in latent space as the structure says, decodes; generalises to unseen combinations.
+    """Encodes the inputs, leaps in latent space as the structure says, decodes.
 
     y = decoder(h + D((E h + b) ⊙ τ)),  h = encoder(x)
 
-    Inputs and outputs are standardised by their mean and deviation over the training pairs; the loss is the mean square
-    error. Source: B. Donnot, B. Donon, I. Guyon, Z. Liu, A. Marot, P. Panciatici and M. Schoenauer, LEAP nets for power
-    grid perturbations, 2019, arXiv 1908.08314.
+    Inputs and outputs are standardised by their mean and deviation over the training pairs; the loss is the
+    mean square error. Source: B. Donnot, B. Donon, I. Guyon, Z. Liu, A. Marot, P. Panciatici and M.
+    Schoenauer, LEAP nets for power grid perturbations, 2019, arXiv 1908.08314.
 
     Args:
         latent: components of h.
@@ -117,6 +118,6 @@ class LeapNet(NeuralSolver[Pairs]):
 
 def _mlp(widths: list[int], real: torch.dtype) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs, dtype=real), nn.SiLU()]
     return nn.Sequential(*layers[:-1])

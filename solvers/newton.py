@@ -1,7 +1,7 @@
 """Newton-Raphson on the equations of balance."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ class Newton(Solver[Graph]):
 
     J(x_k) (x_{k+1} - x_k) = -F(x_k)
 
-    Instances go through the sparse LU many at once, as one block-diagonal matrix; each stops at its own convergence.
-    Source: W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, 1967, doi:10.1109/TPAS.1967.291823.
+    Instances go through the sparse LU many at once, as one block-diagonal matrix; each stops at its own
+    convergence. Source: W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, 1967,
+    doi:10.1109/TPAS.1967.291823.
 
     Args:
         tolerance: greatest imbalance at which an instance is solved (in p.u. for a load flow).
@@ -30,7 +31,7 @@ class Newton(Solver[Graph]):
     kind = "classical"
     needs = Graph
     deterministic = True
-    ladder = {"iterations": (1, 2, 3, 4, 5, 6)}
+    ladder: ClassVar = {"iterations": (1, 2, 3, 4, 5, 6)}
 
     def __init__(self, tolerance: Positive = 1e-10, iterations: Annotated[int, Ge(0)] = 20) -> None:
         self.tolerance = tolerance
@@ -39,7 +40,8 @@ class Newton(Solver[Graph]):
     def solve(self, problem: Graph, context: Context) -> Solution:
         """Solve the scenarios that are scored; any other is solved when the solution is asked for it.
 
-        Rows that are not solvable (a bus is cut off) come back as NaN; a row not converged comes back as it stands.
+        Rows that are not solvable (a bus is cut off) come back as NaN; a row not converged comes back as it
+        stands.
         """
         found = newton(
             problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations

@@ -1,6 +1,7 @@
 """AC load flow: the law written once, Newton-Raphson, and the solvers that learn it."""
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pandapower
@@ -9,10 +10,10 @@ import torch
 from pandapower.networks import case14
 
 import sciml
+from problems.heat import Heat
 from problems.ieee14 import IEEE14
-from sciml.balance import newton, solve_blocks
+from sciml.balance import Pattern, newton, solve_blocks
 from sciml.errors import UserError
-from sciml.problem import Problem
 from sciml.solver import misfit
 from solvers.dc import DC
 from solvers.gns import GNS
@@ -25,11 +26,6 @@ OUTAGES = [(), (0,), (9,), (15,), (2, 13), (7, 17), (0, 19)]
 @pytest.fixture(scope="module")
 def problem() -> IEEE14:
     return IEEE14(train=600, test=30)
-
-
-@pytest.fixture(scope="module")
-def solved(problem: IEEE14) -> Newton:
-    return Newton()
 
 
 def cut(problem: IEEE14, branches: tuple[int, ...]) -> np.ndarray:
@@ -76,15 +72,12 @@ def test_newton_agrees_with_pandapower_away_from_the_nominal_state(problem: IEEE
 def test_newton_converges_quadratically(problem: IEEE14) -> None:
     scenarios = torch.from_numpy(problem.scenarios("test"))
     exact = newton(problem.flow, scenarios, tolerance=1e-13).state
-    errors = [
-        (newton(problem.flow, scenarios, 1e-16, k).state - exact).abs().amax((1, 2)) for k in range(5)
-    ]
-    for before, after in zip(errors, errors[1:], strict=False):
+    errors = [(newton(problem.flow, scenarios, 1e-16, k).state - exact).abs().amax((1, 2)) for k in range(5)]
+    for before, after in pairwise(errors):
         far = (before < 0.1) & (before > 1e-6)
         assert (after[far] < 10 * before[far] ** 2).all()
     rates = [
-        torch.log(c / b) / torch.log(b / a)
-        for a, b, c in zip(errors, errors[1:], errors[2:], strict=False)
+        torch.log(c / b) / torch.log(b / a) for a, b, c in zip(errors, errors[1:], errors[2:], strict=False)
     ]
     inside = [r[(b < 0.05) & (c > 1e-11)] for r, b, c in zip(rates, errors[1:], errors[2:], strict=False)]
     observed = torch.cat(inside)
@@ -109,7 +102,9 @@ def test_losses_are_positive_and_the_powers_add_up(problem: IEEE14) -> None:
 def test_imbalances_of_active_power_add_up_to_zero(problem: IEEE14) -> None:
     flow = problem.flow
     given = flow.read(torch.from_numpy(problem.scenarios("test")))
-    noise = 0.1 * torch.randn(len(given["p"]), 14, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    noise = 0.1 * torch.randn(
+        len(given["p"]), 14, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double
+    )
     state = flow.start(given) + noise
     assert flow.imbalance(state, given)[..., 0].sum(1).abs().max() < 1e-12
     # with the slack's own injection set by loads and losses, the law at its bus says the same
@@ -145,7 +140,9 @@ def test_the_jacobian_is_the_derivative_of_the_balance(problem: IEEE14) -> None:
     pattern, values = flow.jacobian(state, given)
     for row in range(3):
         one = {name: value[row : row + 1] for name, value in given.items()}
-        whole = torch.autograd.functional.jacobian(lambda s, one=one: flow.imbalance(s[None], one)[0], state[row])
+        whole = torch.autograd.functional.jacobian(
+            lambda s, one=one: flow.imbalance(s[None], one)[0], state[row]
+        )
         exact = whole[flow.unknown][:, flow.unknown]
         built = torch.zeros_like(exact)
         built[pattern.rows, pattern.columns] = values[row]
@@ -159,8 +156,6 @@ def test_the_balance_passes_gradcheck(problem: IEEE14) -> None:
 
 
 def test_a_singular_block_leaves_the_others_alone() -> None:
-    from sciml.balance import Pattern
-
     pattern = Pattern(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     values = np.array([[2.0, 0, 0, 4], [1, 1, 1, 1], [1, 0, 1, 1]])
     answer = solve_blocks(pattern, values, np.ones((3, 2)))
@@ -217,7 +212,7 @@ def test_the_ladders_descend(problem: IEEE14) -> None:
         ((name, values),) = solver.ladder.items()
         errors = [problem.score(sciml.solve(problem, solver(**{name: v})))["flow_error"] for v in values]
         assert len(errors) >= 4
-        assert all(b <= ratio * a for a, b in zip(errors, errors[1:], strict=False))
+        assert all(b <= ratio * a for a, b in pairwise(errors))
 
 
 def test_newton_says_what_it_did(problem: IEEE14) -> None:
@@ -309,7 +304,4 @@ def test_a_missing_pandapower_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_views_decide_who_fits(problem: IEEE14) -> None:
     assert [v.__name__ for v in problem.views()] == ["Graph", "Pairs"]
     assert all(misfit(problem, s) is None for s in (Newton(), DC(), GNS(), LeapNet()))
-    from problems.heat import Heat
-
-    heat: Problem = Heat()
-    assert misfit(heat, GNS()) == "gns needs the view Graph; heat offers Residual"
+    assert misfit(Heat(), GNS()) == "gns needs the view Graph; heat offers Residual"

@@ -15,8 +15,8 @@ class Graph(Problem):
 
     @abstractmethod
     def balance(self, real: torch.dtype = torch.float64) -> Balance:
-        """Return the equations of balance, which read the problem's inputs and return its outputs, as a new module."""
+        """Return the equations of balance, from the problem's inputs to its outputs, as a new module."""
 
     @abstractmethod
     def scenarios(self, split: Literal["train", "test"]) -> np.ndarray:
-        """Return inputs, shape (n, inputs), to train on without labels, or those on which solutions are scored."""
+        """Return inputs, (n, inputs), to train on without labels, or those on which solutions are scored."""
