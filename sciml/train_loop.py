@@ -27,8 +27,8 @@ class State:
     """How far a training has come; a checkpoint carries it along with the networks and the optimisers.
 
     ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience;
-    ``history`` is the length of the history in bytes; ``scale`` is that of the line search; ``converged`` tells
-    that L-BFGS ended the last phase before its steps were over.
+    ``history`` is the length of the history in bytes; ``scale`` is that of the line search; ``converged``
+    says that L-BFGS ended the last phase before its steps were over.
     """
 
     step: int = 0
@@ -87,12 +87,12 @@ class Descent(Callback):
         return {**kept, "parameters": self.parameters}
 
     def state_dict(self) -> dict[str, Any]:
-        assert self._before_batch is not None
-        return {**asdict(self.state), "before_batch": self._before_batch, "device": self._module.device.type}
+        generator = self._generator.get_state() if self._draws_next else self._before_batch
+        return {**asdict(self.state), "generator": generator, "device": self._module.device.type}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         kept = dict(state_dict)
-        self._before_batch = kept.pop("before_batch")
+        self._before_batch = kept.pop("generator")
         if kept.pop("device") != self._module.device.type:
             raise UserError(
                 "expected the kind of device that the training began on; change trainer.accelerator"
@@ -106,6 +106,7 @@ class Descent(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._trainer, self._optimizers = trainer, trainer.optimizers
+        self._shared = trainer.world_size > 1
         self._signals.install()
         state, folder = self.state, self._context.folder
         self._objective = Objective(self._module, trainer.global_rank, trainer.world_size, self._bf16)
@@ -113,11 +114,10 @@ class Descent(Callback):
         path = folder / "history.csv" if folder and trainer.is_global_zero else None
         self._history = History(path, state.history)
         self._generator = torch.Generator(self._module.device).manual_seed(self._context.seed)
-        if self._before_batch is None:
-            self._before_batch = self._generator.get_state()
-        else:
+        if self._before_batch is not None:
             self._generator.set_state(self._before_batch)
-            self._objective.draw(self._generator)
+        if not self._draws_next:
+            self._draw()
         if state.phase_step and self._phases[state.phase].optimizer == "lbfgs":
             self._search.scale = state.scale
             self._search.start()
@@ -156,7 +156,7 @@ class Descent(Callback):
     def _reason(self) -> str:
         """Return why the training should end here, or nothing."""
         training, state = self._context.training, self.state
-        interrupted, late = self._objective.agreed if self._trainer.world_size > 1 else self._votes()
+        interrupted, late = self._objective.agreed if self._shared else self._votes()
         reasons = {
             "interrupted": interrupted,
             "target_loss": training.target_loss is not None and state.loss <= training.target_loss,
@@ -182,7 +182,7 @@ class Descent(Callback):
         """Take one optimiser step; None where L-BFGS finds no lower loss, which ends its phase instead."""
         state = self.state
         phase, optimizer = self._phases[state.phase], self._optimizers[state.phase]
-        if self._trainer.world_size > 1:
+        if self._shared:
             self._objective.votes = self._votes()
         try:
             evaluation = (self._adam if phase.optimizer == "adam" else self._lbfgs)(phase, optimizer)
@@ -193,13 +193,13 @@ class Descent(Callback):
         if evaluation:
             state.step += 1
             state.phase_step += 1
-            state.loss = evaluation.total.item()
+            state.loss = evaluation.total
         if not evaluation or state.phase_step == phase.steps:
             state.phase, state.phase_step, state.converged = state.phase + 1, 0, not evaluation
         return evaluation
 
     def _adam(self, phase: Phase, optimizer: Optimizer) -> Evaluation:
-        if self.state.phase_step % self._module.resample_every == 0:
+        if self._draws_next:
             self._draw()
         if phase.decay != 1:
             optimizer.param_groups[0]["lr"] = phase.rate(self.state.phase_step)
@@ -208,12 +208,12 @@ class Descent(Callback):
         return evaluation
 
     def _lbfgs(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
-        if self.state.phase_step == 0:
+        if self._draws_next:
             self._draw()
             self._search.rescale()
             self.state.scale = self._search.scale
         start = self._search.start()
-        if self.state.phase_step and start.total.item() >= self.state.loss:
+        if self.state.phase_step and start.total >= self.state.loss:
             memory = next(iter(optimizer.state.values()), {})
             if memory.get("n_iter", 0) <= 1:
                 return None
@@ -221,8 +221,18 @@ class Descent(Callback):
         optimizer.step(self._search)
         return start
 
+    @property
+    def _draws_next(self) -> bool:
+        """Whether the next step begins with a new batch."""
+        state = self.state
+        if state.phase_step == 0:
+            return True
+        every = self._module.resample_every
+        return self._phases[state.phase].optimizer == "adam" and state.phase_step % every == 0
+
     def _draw(self) -> None:
-        self._before_batch = self._generator.get_state()
+        if self._module.resample_every > 1 or self._phases[self.state.phase].optimizer == "lbfgs":
+            self._before_batch = self._generator.get_state()  # to draw this batch again on resume
         self._objective.draw(self._generator)
 
     def _check(self, evaluation: Evaluation) -> None:

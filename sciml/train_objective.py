@@ -1,10 +1,9 @@
 """The loss of a network and its gradient, the same in every process of a training."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -14,11 +13,10 @@ from sciml.errors import SolveError, UserError
 from sciml.neural import NeuralSolver
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """The loss somewhere: its sum, its terms, and the gradients, one for each parameter that has any."""
 
-    total: Tensor
+    total: float
     terms: Tensor
     gradients: list[Tensor]
 
@@ -39,7 +37,7 @@ class Objective:
     def __init__(self, module: NeuralSolver[Any], rank: int, world: int, bf16: bool) -> None:
         self.module = module
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.names: tuple[str, ...] = ()
+        self.names: Collection[str] = ()
         self.closures = 0
         self.votes = [0.0, 0.0]
         """What this process asks for, to be interrupted and to end in time, told along with its gradient."""
@@ -82,18 +80,18 @@ class Objective:
         with self._cast:
             losses = self.module.losses(self._batch)
         terms = torch.stack(list(losses.values()))
-        total = terms.sum()
-        total.backward()
+        loss = terms.sum()
+        loss.backward()
         self.closures += 1
-        self.names = tuple(losses)
+        self.names = losses.keys()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        total, terms = total.detach(), terms.detach()
         if self._world > 1:
-            terms = self._average(terms, gradients)
-            total = terms.sum()
+            terms = self._average(terms.detach(), gradients)
+            loss = terms.sum()
+        total = loss.item()
         # The kernel of torch's gradient scaler, with scale one: a tenth of the cost of the gradient's norm.
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._bad, self._one)  # pyright: ignore[reportPrivateImportUsage]
-        if not math.isfinite(total.item()) or self._bad.item():
+        if not math.isfinite(total) or self._bad.item():
             raise SolveError(self._blame(terms))
         return Evaluation(total, terms, gradients)
 
@@ -144,7 +142,7 @@ class LineSearch:
     def rescale(self) -> None:
         """Set the scale that brings the loss here to about a million."""
         evaluation = self.objective.evaluate()
-        self.scale = 2.0 ** (20 - math.frexp(evaluation.total.item())[1])
+        self.scale = 2.0 ** (20 - math.frexp(evaluation.total)[1])
         self._keep(self._here(), evaluation)
 
     def start(self) -> Evaluation:
@@ -163,7 +161,7 @@ class LineSearch:
         trained = [p for p in self.objective.parameters if p.grad is not None]
         for parameter, gradient in zip(trained, evaluation.gradients, strict=True):
             parameter.grad = gradient
-        return evaluation.total.item() * self.scale
+        return evaluation.total * self.scale
 
     def _here(self) -> Tensor:
         return torch.nn.utils.parameters_to_vector(self.objective.parameters).detach()
