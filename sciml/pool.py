@@ -32,11 +32,13 @@ class Command:
     """A command to run.
 
     Args:
+        name: by which its caller knows it.
         arguments: program and arguments.
         log: where its output goes; each attempt starts it anew.
         prepare: called before each attempt.
     """
 
+    name: str
     arguments: Sequence[str]
     log: Path
     prepare: Callable[[], None] = lambda: None

@@ -1,0 +1,270 @@
+"""The benchmark around its cells: workers that succeed, crash, hang, eat memory or are killed."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from sciml import pool
+from sciml.bench import main, make_plan
+from sciml.bench_choices import read_choices
+from sciml.errors import UserError
+
+WORKER = textwrap.dedent(
+    """
+    import csv, json, os, pathlib, sys, time
+
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    folder = pathlib.Path(words["run.dir"])
+    folder.mkdir(parents=True)
+    with open(os.environ["CALLS"], "a") as calls:
+        calls.write(json.dumps(words | {"threads": os.environ["OMP_NUM_THREADS"]}) + "\\n")
+    behaviour = json.loads(os.environ.get("BEHAVIOUR", "{}")).get(words["solver"], "work")
+    if behaviour == "crash":
+        sys.exit("sciml: the Jacobian is singular at step 3")
+    if behaviour == "hang":
+        time.sleep(600)
+    if behaviour == "eat":
+        hoard = []
+        while True:
+            hoard.append(bytearray(20_000_000))
+            time.sleep(0.02)
+    if behaviour == "die":
+        os.kill(os.getpid(), 9)
+    if behaviour == "die once" and not pathlib.Path(os.environ["CALLS"] + ".died").exists():
+        pathlib.Path(os.environ["CALLS"] + ".died").touch()
+        os.kill(os.getpid(), 9)
+    if behaviour == "vanish":
+        sys.exit(0)
+    error = 10.0 ** -(2 + int(words["seed"]))
+    metrics = {
+        "status": "ok", "problem": words["problem"], "solver": words["solver"],
+        "seed": int(words["seed"]), "kind": "classical", "primary": "relative_l2",
+        "errors": {"relative_l2": error}, "seconds": {"setup": 0.1, "train": 0.5, "evaluate": 0.01},
+        "cpu_seconds": 0.6, "stop_reason": "done",
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    """
+)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Run the benchmark of heat with a made-up worker; return exit code, table and the worker's calls."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+
+    def run(*words, **behaviour):
+        monkeypatch.setenv("BEHAVIOUR", json.dumps(behaviour))
+        (tmp_path / "calls").write_text("")
+        code = main(["problem=heat", *words], worker=(sys.executable, str(script)))
+        calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+        return code, json.loads(Path("bench/table.json").read_text()), calls
+
+    return run
+
+
+def row(table, solver):
+    (found,) = [r for p in table["problems"] for r in p["rows"] if r["solver"] == solver]
+    return found
+
+
+def test_every_cell_runs_once_and_never_again(bench, capsys):
+    code, table, calls = bench("solver=trivial", "seed=0,1,2", "jobs=2")
+    assert code == 0
+    assert sorted(int(c["seed"]) for c in calls) == [0, 1, 2]
+    assert row(table, "trivial")["errors"] == {"0": 1e-2, "1": 1e-3, "2": 1e-4}
+    assert row(table, "trivial")["error"] == pytest.approx(1e-3)
+    assert "[3/3]" in capsys.readouterr().out
+    _, again, calls = bench("solver=trivial", "seed=0,1,2", "jobs=2")
+    assert calls == []
+    assert again["problems"] == table["problems"]
+    _, _, calls = bench("solver=trivial", "seed=0,1,2,3")
+    assert [c["seed"] for c in calls] == ["3"]
+    _, _, calls = bench("solver=trivial", "seed=0", "problem.diffusivity=0.3")
+    assert [c["problem.diffusivity"] for c in calls] == ["0.3"]
+
+
+def test_a_classical_solver_runs_its_ladder(bench):
+    _, table, calls = bench("solver=spectral", "seed=0")
+    ladder = row(table, "spectral")["ladder"]
+    assert len(ladder) >= 4
+    values = [step["tolerance"] for step in ladder]
+    assert values == sorted(values, reverse=True)
+    assert len({c["run.dir"] for c in calls}) == len(calls)
+
+
+def test_threads_are_the_cores_shared_among_jobs(bench):
+    cores = len(os.sched_getaffinity(0))
+    _, table, calls = bench("solver=trivial", "seed=0", f"jobs={cores}")
+    assert calls[0]["threads"] == "1"
+    assert table["conditions"]["threads"] == 1
+    _, _, calls = bench("solver=trivial", "seed=1", "jobs=1")
+    assert calls[0]["threads"] == str(cores)
+
+
+def failure(table):
+    (found,) = table["failed"]
+    return found["reason"]
+
+
+def test_a_crash_counts_as_infinite_error_with_its_reason(bench):
+    code, table, calls = bench("solver=trivial", "seed=0", trivial="crash")
+    assert code == 0
+    assert len(calls) == 1, "a solver's own failure would only repeat"
+    assert row(table, "trivial")["error"] == "inf"
+    assert row(table, "trivial")["seeds_finished"] == 0
+    assert failure(table) == "exit code 1: sciml: the Jacobian is singular at step 3"
+    _, table, calls = bench("solver=trivial", "seed=0")
+    assert len(calls) == 1, "a failed cell runs again"
+    assert row(table, "trivial")["error"] == 1e-2
+
+
+def test_a_hanging_cell_ends_at_its_time_limit(bench):
+    started = time.monotonic()
+    _, table, _ = bench("solver=trivial", "seed=0", "timeout=1", trivial="hang")
+    assert time.monotonic() - started < 30
+    assert failure(table) == "time limit of 1 s"
+
+
+@pytest.mark.skipif(not pool.memory_is_watched(), reason="the system does not tell how much memory is used")
+def test_a_hungry_cell_ends_at_its_memory_limit(bench):
+    _, table, _ = bench("solver=trivial", "seed=0", "memory=0.2", trivial="eat")
+    assert failure(table) == "memory limit of 205 MiB"
+
+
+def test_a_killed_cell_is_tried_again(bench):
+    _, table, calls = bench("solver=trivial", "seed=0", trivial="die once")
+    assert len(calls) == 2
+    assert row(table, "trivial")["error"] == 1e-2
+    _, table, calls = bench("solver=trivial", "seed=1", "retries=2", trivial="die")
+    assert len(calls) == 3
+    assert failure(table) == "killed by SIGKILL, 3 times"
+
+
+def test_a_cell_without_metrics_is_unfinished_and_not_counted(bench):
+    _, table, _ = bench("solver=trivial", "seed=0,1", trivial="vanish")
+    assert len(table["unfinished"]) == 2
+    assert row(table, "trivial")["error"] is None
+    assert table["problems"][0]["outcome"] == "undecided"
+
+
+def alive(pattern):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if pattern in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_finished_cells_and_leaves_no_worker(tmp_path, sent):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    program = f"""
+import sys
+from sciml.bench import main
+words = ["problem=heat", "solver=trivial,spectral", "seed=0"]
+sys.exit(main(words, worker=(sys.executable, {str(script)!r})))
+"""
+    behaviour = {"spectral": "hang"}
+    variables = {**os.environ, "CALLS": str(tmp_path / "calls"), "BEHAVIOUR": json.dumps(behaviour)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while (
+        'solver": "spectral' not in (tmp_path / "calls").read_text()
+        if (tmp_path / "calls").exists()
+        else True
+    ):
+        assert time.monotonic() < deadline, "the hanging worker never started"
+        time.sleep(0.1)
+    done = list(tmp_path.glob("bench/heat/trivial/*/metrics.json"))
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "same command goes on" in output
+    assert [path for path in done if not path.exists()] == []
+    assert alive(str(script)) == []
+    assert json.loads((tmp_path / "bench/table.json").read_text())["unfinished"]
+
+
+def test_two_benchmarks_never_share_a_folder(bench, tmp_path):
+    import fcntl
+
+    bench("solver=trivial", "seed=0")
+    with (tmp_path / "bench/.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another benchmark"):
+            bench("solver=trivial", "seed=0")
+
+
+def test_a_pool_ends_grandchildren_that_left_the_group(tmp_path):
+    child = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(601.5)'], start_new_session=True)
+time.sleep(600)
+"""
+    ended = []
+    command = pool.Command("deep", (sys.executable, "-c", child), tmp_path / "log")
+    pool.run([command], 1, pool.Limits(seconds=2), {}, lambda _, outcome: ended.append(outcome))
+    assert ended[0].failure == "time limit of 2 s"
+    assert alive("time.sleep(601.5)") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["problem=heet"], "did you mean 'heat'"),
+        (["solver=spectrl"], "did you mean 'spectral'"),
+        (["suite=thim"], "did you mean 'thin'"),
+        (["job=2"], "did you mean 'jobs'"),
+        (["trainr.max_steps=2"], "did you mean 'trainer'"),
+        (["trainer.max_step=2"], "did you mean 'max_steps'"),
+        (["problem=heat", "problem.diffusivty=2"], "did you mean 'diffusivity'"),
+        (["problem.diffusivity=2"], "one name"),
+        (["jobs=two"], "jobs should be a valid integer, got 'two'"),
+        (["jobs=0"], "jobs should be greater than or equal to 1"),
+        (["jobs=1,2"], "jobs takes one value"),
+        (["seed=a"], "seed"),
+        (["seed=0,-1"], "seed"),
+        (["seed="], "seed"),
+        (["timeout=-1"], "timeout should be greater than 0"),
+        (["problem="], "problem"),
+        (["heat"], "expected key=value, got 'heat'"),
+        (["problem=heat", "trainer.max_steps=["], "cannot read"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        main(["problem=heat", "solver=trivial", *words] if not words[0].startswith("problem.") else words)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_misfits_are_planned_with_their_reason():
+    plan = make_plan(read_choices(["problem=heat", "solver=all"]))
+    assert "trivial" in [entry.solver for entry in plan.entries]
+    assert all(m.solver in m.reason and "heat" in m.reason for m in plan.misfits)
+    assert {m.solver for m in plan.misfits}.isdisjoint(entry.solver for entry in plan.entries)
+
+
+def test_the_suite_stands_below_the_command_line():
+    suite = read_choices(["suite=thin"])
+    assert suite.problem == ("heat", "burgers", "ieee14", "two_moons")
+    assert (suite.solver, suite.seed) == (("all",), (0, 1, 2))
+    assert read_choices(["problem=heat,burgers", "seed=4"]).problem == ("heat", "burgers")
+    assert read_choices(["problem=heat", "seed=4"]).seed == (4,)
