@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from sciml.domains import Domain, Part, Scattered
-from sciml.errors import UserError
+from sciml.errors import UserError, did_you_mean
 from sciml.fields import Field, Relation, symbol
+from sciml.subset import Subset
 from sciml.tracing import trace
 
 Equation = Callable[..., Any]
-"""Takes the fields in order, then any coordinates by name; returns what must be zero."""
+"""Takes fields by name or in order, and coordinates by name; returns what must be zero."""
 
 
 @dataclass(frozen=True)
 class Initial:
-    """An equation at the first moment, ``Initial(lambda u, x: u - torch.sin(x))`` or ``Initial(lambda u: u.t)``."""
+    """An equation at the first moment: ``Initial(lambda u, x: u - sin(x))`` or ``Initial(lambda u: u.t)``."""
 
     equation: Equation
     name: str = "initial"
@@ -28,18 +29,21 @@ class Initial:
 
 @dataclass(frozen=True)
 class Boundary:
-    """An equation on the boundary in space: ``u - g`` (Dirichlet), ``u.normal - g`` (Neumann), ``u.normal + h*u`` (Robin).
+    """An equation on the boundary in space: Dirichlet ``u - g``, Neumann ``u.normal - g``, Robin ``u.normal + u``.
 
     Args:
         equation: what must be zero.
-        at: one axis and the end where it holds, ``{"x": 0.0}``; everywhere on the boundary without it.
+        at: one axis and the end where it holds, ``{"x": 0.0}``, or a predicate of the coordinates by name,
+            ``lambda x, y: x**2 + y**2 < 1``; everywhere on the boundary without it.
     """
 
     equation: Equation
-    at: Mapping[str, float] | None = None
+    at: Mapping[str, float] | Callable[..., Any] | None = None
     name: str = "boundary"
 
     def part(self, domain: Domain) -> Part:
+        if callable(self.at):
+            return Subset(domain.boundary(None), domain.axes, self.at)
         return domain.boundary(self.at)
 
 
@@ -73,13 +77,28 @@ class Observed:
     name: str = "observed"
 
     def __post_init__(self) -> None:
-        if self.points.ndim != 2 or self.values.shape != self.points.shape[:1] or not len(self.values):
+        points, values = self.points, self.values
+        if points.ndim != 2 or values.shape != points.shape[:1] or not len(values):
+            shapes = f"{points.shape} and {values.shape}"
             raise UserError(
-                f"observed {self.field}: expected points (n, axes) and values (n,) with n > 0, "
-                f"got {self.points.shape} and {self.values.shape}"
+                f"observed {self.field}: expected points (n, axes) and values (n,), n > 0; got {shapes}"
+            )
+        if not (np.isfinite(points).all() and np.isfinite(values).all()):
+            raise UserError(
+                f"observed {self.field}: expected finite numbers, got NaN or infinity; remove those rows"
             )
 
     def part(self, domain: Domain) -> Part:
+        width = self.points.shape[1]
+        if width != len(domain.axes):
+            raise UserError(
+                f"observed {self.field}: points have {width} columns, axes are {', '.join(domain.axes)}"
+            )
+        outside = np.count_nonzero(~domain.contains(self.points))
+        if outside:
+            raise UserError(
+                f"observed {self.field}: {outside} of {len(self.points)} points lie outside the domain"
+            )
         return Scattered(self.points, self.values)
 
 
@@ -95,6 +114,9 @@ def relations(
         fields: names of the fields.
         axes: names of the coordinates.
         order: the highest derivative of the equations along each axis.
+
+    Raises:
+        UserError: data of a field that is not there.
     """
     match condition:
         case Initial() | Boundary():
@@ -105,5 +127,10 @@ def relations(
                 lambda *u: [f.diff(*[condition.axis] * k) for f in u for k in range(depth)], fields, axes
             )
         case Observed():
+            if condition.field not in fields:
+                near = did_you_mean(condition.field, fields)
+                raise UserError(
+                    f"observed {condition.field!r} is no field{near} (fields: {', '.join(fields)})"
+                )
             index = fields.index(condition.field)
             return trace(lambda *u: u[index] - Field(symbol("observed"), axes), fields, axes)

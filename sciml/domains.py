@@ -1,5 +1,6 @@
 """Where equations hold: boxes of any dimension, with or without time, and the parts of their boundary."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class Points:
 
     Args:
         coordinates: shape (n, axes).
-        extras: further values per point by name, each of shape (n,): components of the outward normal, observed values.
+        extras: further values per point by name, each of shape (n,): the outward normal, observed values.
         partner: shape (n, axes); where a condition ties two points (periodicity), the other one.
     """
 
@@ -32,6 +33,11 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+    def __getitem__(self, index: Tensor) -> "Points":
+        """Return some of the points, by number or by mask."""
+        extras = {name: values[index] for name, values in self.extras.items()}
+        return Points(self.coordinates[index], extras, None if self.partner is None else self.partner[index])
 
     def arguments(self, axes: Sequence[str]) -> dict[str, Tensor]:
         """Return coordinates and extras by name, as a relation takes them."""
@@ -83,16 +89,17 @@ class Box(Domain):
         axes: the interval (low, high) of each axis, in order.
 
     Raises:
-        UserError: an interval that is empty or not finite.
+        UserError: no axis, an interval that is empty or not finite, or a unit of an axis that is not there.
     """
 
     def __init__(self, units: Mapping[str, str] | None = None, **axes: tuple[float, float]) -> None:
-        for name, (low, high) in axes.items():
-            if not (np.isfinite([low, high]).all() and low < high):
-                raise UserError(f"expected an interval low < high for axis {name}, got ({low}, {high})")
         self.axes = tuple(axes)
-        self.bounds = np.array(list(axes.values()), dtype=float)
+        self.bounds = np.array([interval(name, ends) for name, ends in axes.items()])
         self.units = units or {}
+        if not axes:
+            raise UserError("expected at least one axis, such as Box(x=(0, 1)), got none")
+        for name in self.units:
+            self.index(name)
 
     def index(self, axis: str) -> int:
         """Return the position of an axis.
@@ -108,28 +115,33 @@ class Box(Domain):
         return Faces(self, ())
 
     def start(self) -> "Faces":
+        if "t" not in self.axes:
+            raise UserError(f"an initial condition needs an axis t (axes: {', '.join(self.axes)})")
         return Faces(self, ((self.index("t"), 0),))
 
     def boundary(self, at: Mapping[str, float] | None) -> "Faces":
         if at is None:
             faces = tuple((self.index(a), end) for a in space_axes(self.axes) for end in (0, 1))
-        else:
-            faces = tuple((self.index(a), self._end(a, value)) for a, value in at.items())
-        return Faces(self, faces)
+            if not faces:
+                raise UserError("a boundary condition matches no point: the domain has no axis but time")
+            return Faces(self, faces)
+        axis, value = one_place(at)
+        return Faces(self, ((self.index(axis), self._end(axis, value)),))
 
     def _end(self, axis: str, value: float) -> int:
         low, high = self.bounds[self.index(axis)]
         for end, bound in enumerate((low, high)):
             if np.isclose(value, bound, rtol=1e-12, atol=1e-12 * (high - low)):
                 return end
-        raise UserError(f"a condition at {axis} = {value} matches no point of the boundary; {axis} ends at {low} and {high}")
+        raise UserError(f"a condition at {axis} = {value} matches no point; {axis} ends at {low} and {high}")
 
     def opposite(self, axis: str) -> "Opposite":
         return Opposite(self, self.index(axis))
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         slack = 1e-12 * (self.bounds[:, 1] - self.bounds[:, 0])
-        return ((points >= self.bounds[:, 0] - slack) & (points <= self.bounds[:, 1] + slack)).all(axis=1)
+        inside = (points >= self.bounds[:, 0] - slack) & (points <= self.bounds[:, 1] + slack)
+        return np.all(inside, axis=1)
 
 
 @dataclass(frozen=True)
@@ -145,17 +157,19 @@ class Faces(Part):
     faces: tuple[tuple[int, int], ...]
 
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
-        unit = unit_points(n, len(self.box.axes), generator, method, dtype)
-        extras: dict[str, Tensor] = {}
-        if self.faces:
-            which = torch.arange(len(unit), device=unit.device) % len(self.faces)
-            extras = {normal_name(a): torch.zeros(len(unit), dtype=dtype, device=unit.device) for a in space_axes(self.box.axes)}
-            for k, (axis, end) in enumerate(self.faces):
-                unit[which == k, axis] = end
-                name = normal_name(self.box.axes[axis])
-                if name in extras:
-                    extras[name][which == k] = 2.0 * end - 1.0
-        return Points(_scale(self.box, unit), extras)
+        if not self.faces:
+            return Points(_scale(self.box, unit_points(n, len(self.box.axes), generator, method, dtype)))
+        count = math.ceil(n / len(self.faces))
+        parts = [_face(self.box, axis, end, count, generator, method, dtype) for axis, end in self.faces]
+        normals = {normal_name(a): self.box.index(a) for a in space_axes(self.box.axes)}
+        extras = {name: [] for name in normals}
+        for (axis, end), part in zip(self.faces, parts, strict=True):
+            for name, along in normals.items():
+                extras[name].append(torch.full_like(part[:, 0], 2.0 * end - 1.0 if axis == along else 0.0))
+        points = Points(torch.cat(parts), {name: torch.cat(values) for name, values in extras.items()})
+        return (
+            points if method == "grid" else points[_in_turn(len(self.faces), count, n).to(generator.device)]
+        )
 
 
 @dataclass(frozen=True)
@@ -166,10 +180,10 @@ class Opposite(Part):
     axis: int
 
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
-        unit = unit_points(n, len(self.box.axes), generator, method, dtype)
-        low, high = unit.clone(), unit.clone()
-        low[:, self.axis], high[:, self.axis] = 0.0, 1.0
-        return Points(_scale(self.box, low), partner=_scale(self.box, high))
+        low = _face(self.box, self.axis, 0, n, generator, method, dtype)
+        high = low.clone()
+        high[:, self.axis] = self.box.bounds[self.axis, 1]
+        return Points(low, partner=high)
 
 
 @dataclass(frozen=True)
@@ -186,16 +200,22 @@ class Scattered(Part):
 
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
         to = {"dtype": dtype, "device": generator.device}
-        return Points(torch.as_tensor(self.points).to(**to), {"observed": torch.as_tensor(self.values).to(**to)})
+        return Points(
+            torch.as_tensor(self.points).to(**to), {"observed": torch.as_tensor(self.values).to(**to)}
+        )
 
 
-def unit_points(n: int, dimension: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Tensor:
+def unit_points(
+    n: int, dimension: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype
+) -> Tensor:
     """Return n points of the unit cube, shape (n, dimension); a grid has the nearest number of points it can.
 
     Args:
-        method: uniform, sobol (scrambled), lhs (Latin hypercube) or grid (a tensor grid that includes the ends).
+        method: uniform, sobol (scrambled), lhs (Latin hypercube) or grid (a tensor grid, ends included).
     """
     device = generator.device
+    if dimension == 0:
+        return torch.zeros(n, 0, dtype=dtype, device=device)
     if method == "uniform":
         return torch.rand(n, dimension, generator=generator, dtype=dtype, device=device)
     if method == "grid":
@@ -203,12 +223,55 @@ def unit_points(n: int, dimension: int, generator: torch.Generator, method: Samp
         line = torch.linspace(0, 1, per_axis, dtype=dtype, device=device)
         return torch.cartesian_prod(*[line] * dimension).reshape(-1, dimension)
     seed = int(torch.randint(2**31, (1,), generator=generator, device=device))
-    engine = (qmc.Sobol if method == "sobol" else qmc.LatinHypercube)(dimension, rng=np.random.default_rng(seed))
+    engine = (qmc.Sobol if method == "sobol" else qmc.LatinHypercube)(
+        dimension, rng=np.random.default_rng(seed)
+    )
     if isinstance(engine, qmc.Sobol):
         unit = engine.random_base2(max(n - 1, 1).bit_length())[:n]
     else:
         unit = engine.random(n)
     return torch.as_tensor(unit, dtype=dtype, device=device)
+
+
+def interval(name: str, ends: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis.
+
+    Raises:
+        UserError: not two finite numbers, the first one smaller.
+    """
+    if len(ends) != 2 or not np.isfinite(ends).all() or ends[0] >= ends[1]:
+        raise UserError(
+            f"expected an interval (low, high) with low < high for axis {name}, got {tuple(ends)}"
+        )
+    return float(ends[0]), float(ends[1])
+
+
+def one_place(at: Mapping[str, float]) -> tuple[str, float]:
+    """Return the axis and the value of a place on the boundary.
+
+    Raises:
+        UserError: not exactly one axis.
+    """
+    if len(at) != 1:
+        raise UserError(
+            f"a condition expects `at` with one axis and its end, such as {{'x': 0.0}}, got {dict(at)}"
+        )
+    return next(iter(at.items()))
+
+
+def _face(
+    box: Box, axis: int, end: int, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype
+) -> Tensor:
+    unit = unit_points(n, len(box.axes) - 1, generator, method, dtype)
+    whole = torch.cat([unit[:, :axis], unit.new_zeros(len(unit), 1), unit[:, axis:]], dim=1)
+    points = _scale(box, whole)
+    points[:, axis] = box.bounds[axis, end]
+    return points
+
+
+def _in_turn(parts: int, count: int, n: int) -> Tensor:
+    """Return the numbers of n rows that take one part of ``count`` rows after the other in turn."""
+    return torch.arange(parts * count).reshape(parts, count).T.reshape(-1)[:n]
 
 
 def _scale(box: Box, unit: Tensor) -> Tensor:

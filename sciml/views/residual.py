@@ -1,9 +1,10 @@
 """The view of partial differential equations: residuals on a domain, and conditions on its parts."""
 
 import copy
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,6 +89,9 @@ class Residual(Problem):
                 Term(_numbered(condition.name, k, len(scalars)), r, part, condition)
                 for k, r in enumerate(scalars)
             ]
+        for term in terms:
+            if not term.relation.needs:
+                raise UserError(f"{self.name}: {term.name} states {term.relation}, which mentions no field")
         return tuple(_distinct(terms))
 
     @property
@@ -103,19 +107,21 @@ class Residual(Problem):
         return self.fields
 
     def evaluation_grid(self) -> dict[str, np.ndarray]:
-        """Return the coordinates, by axis, of the tensor grid on which solutions are compared with the reference."""
-        per_axis = {1: 1001, 2: 201, 3: 41}.get(len(self.region.axes), 15)
-        return {a: np.linspace(*self.region.bounds[i], per_axis) for i, a in enumerate(self.region.axes)}
+        """Return by axis the coordinates of the tensor grid on which solutions meet the reference."""
+        dimension = len(self.region.axes)
+        per_axis = {1: 1001, 2: 201, 3: 41}.get(dimension, max(3, round(50625 ** (1 / dimension))))
+        bounds = zip(self.region.axes, self.region.bounds, strict=True)
+        return {a: np.linspace(low, high, per_axis) for a, (low, high) in bounds}
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the evaluation grid inside the domain, (n, axes), and the reference there, (n, fields)."""
+        """Points of the evaluation grid in the domain, (n, axes), and the reference there, (n, fields)."""
         points = grid_points(self.evaluation_grid())
         points = points[self.region.contains(points)]
         return points, self.reference(points)
 
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
-        """Return the relative L2 and the greatest error over the evaluation grid, over all fields and for each.
+        """Return the relative L2 and the greatest error over the evaluation grid, of all fields and of each.
 
         ``relative_l2 = ||u - u_ref|| / ||u_ref||`` with root mean squares over the grid.
         """
@@ -168,7 +174,7 @@ def _symbolic(problem: Residual) -> Residual:
     """Return a copy whose real parameters are symbols, or the problem itself where it needs their values."""
     axes = problem.region.axes
     twin = copy.copy(problem)
-    twin.__dict__.pop("terms", None)
+    vars(twin).pop("terms", None)
     for name, value in problem.settings.items():
         if isinstance(value, float) and twin.__dict__.get(name) == value and name not in axes:
             setattr(twin, name, Field(symbol(name), axes))
@@ -188,12 +194,12 @@ def _numbered(name: str, k: int, count: int) -> str:
 
 
 def _distinct(terms: list[Term]) -> Iterator[Term]:
-    seen: dict[str, int] = {}
+    taken = {term.name for term in terms}
+    seen: set[str] = set()
     for term in terms:
-        seen[term.name] = seen.get(term.name, 0) + 1
-        repeated = seen[term.name] > 1
-        yield (
-            Term(f"{term.name}_{seen[term.name]}", term.relation, term.part, term.condition)
-            if repeated
-            else term
-        )
+        name = term.name
+        if name in seen:
+            name = next(n for k in itertools.count(2) if (n := f"{name}_{k}") not in taken)
+        taken.add(name)
+        seen.add(name)
+        yield replace(term, name=name)
