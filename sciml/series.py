@@ -1,11 +1,15 @@
-"""Truncated Taylor series of several variables, stacked in one tensor, and their arithmetic with hand-written reverse passes.
+"""Truncated Taylor series of several variables, stacked in one tensor, with hand-written reverse passes.
 
-A series holds the coefficients ``c_a = D^a f / a!`` for the multi-indices a of a downward closed set, the value first,
-as a tensor of shape (m, ...). Where m is less than the size of the set, the coefficients left out are zero.
-Multiplication is ``(f g)_a = Σ_{b+c=a} f_b g_c``, and ``y = f(z)`` obeys ``a_i y_a = Σ_{b+c=a} b_i z_b f'(z)_c`` for
-any axis i with a_i > 0. The reverse pass of ``y = f(z)`` is the transposed product with the series of ``f'(z)``.
+A series holds the coefficients ``c_a = D^a f / a!`` for the multi-indices a of a downward closed set, the
+value first, as a tensor of shape (m, ...). Where m is less than the size of the set, the others are zero.
+Multiplication is ``(f g)_a = Σ_{b+c=a} f_b g_c``, and ``y = f(z)`` obeys
+``a_i y_a = Σ_{b+c=a} b_i z_b f'(z)_c`` for any axis i with a_i > 0. The reverse pass of ``y = f(z)`` is the
+transposed product with the series of ``f'(z)``.
 Source: A. Griewank, A. Walther, Evaluating Derivatives, 2nd ed. 2008, chapter 13.
 """
+
+# pyright: reportIncompatibleMethodOverride=false
+# (once_differentiable hides the names of the arguments of a backward method)
 
 import itertools
 import math
@@ -71,7 +75,8 @@ def index_set(wanted: tuple[Order, ...]) -> IndexSet:
         chain=chains,
         squares=tuple(tuple((b, c, 0.5 if b == c else 1.0) for b, c, _ in t if 0 < b <= c) for t in products),
         above=tuple(
-            tuple((a, c, 1.0) for a, terms in enumerate(products) for e, c, _ in terms if e == b) for b in range(len(orders))
+            tuple((a, c, 1.0) for a, terms in enumerate(products) for e, c, _ in terms if e == b)
+            for b in range(len(orders))
         ),
         slopes=max((c + 1 for terms in chains for _, c, _ in terms), default=1),
     )
@@ -90,7 +95,7 @@ def _add_products(out: Tensor, f: Tensor, g: Tensor, terms: Terms, scale: float 
 
 
 def _transposed(grad: Tensor, factor: Tensor, size: int, index: IndexSet, scale: float = 1.0) -> Tensor:
-    """Return ``Σ_{a=b+c} grad_a factor_c`` for the first ``size`` b, where a nonzero c is multiplied by ``scale``."""
+    """Return ``Σ_{a=b+c} grad_a factor_c`` for the first ``size`` b; ``scale`` multiplies c ≠ 0."""
     out = grad[:size] * factor[0]
     for b in range(size):
         _add_products(out[b], grad, factor, tuple(t for t in index.above[b] if t[1]), scale)
@@ -107,8 +112,8 @@ def _open(z: Tensor, value: Tensor, slope: Tensor, index: IndexSet) -> Tensor:
 
 
 def _empty(like: Tensor, size: int) -> Tensor:
-    """Return an uninitialised series of ``size`` coefficients, points contiguous in memory as ``linear`` wants them."""
-    m, *shape = like.shape
+    """Return an uninitialised series of ``size`` coefficients, its points contiguous as in ``linear``."""
+    shape = like.shape[1:]
     if len(shape) != 2:
         return like.new_empty((size, *shape))
     return like.new_empty((shape[1], size, shape[0])).permute(1, 2, 0)
@@ -116,7 +121,7 @@ def _empty(like: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Riccati:
-    """A function with ``f' = alpha + beta f + gamma f²``: tanh, the logistic function, exp, the reciprocal."""
+    """A function with ``f' = alpha + beta f + gamma f²``: tanh, logistic, exp, the reciprocal."""
 
     value: Callable[[Tensor], Tensor]
     alpha: float
@@ -278,7 +283,7 @@ def add(f: Tensor, g: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the series of ``x weightᵀ + bias`` for x of shape (m, n, inputs); the bias meets the value alone."""
+    """Return the series of ``x weightᵀ + bias`` for x of shape (m, n, inputs)."""
     return _call(_Linear, x, weight, bias)
 
 

@@ -20,14 +20,14 @@ BLOCK_BYTES = 1 << 21
 def derivatives(network: nn.Module, points: Tensor, orders: Sequence[Order]) -> Tensor:
     """Return partial derivatives of a network's outputs, ``D^a u(x)`` for each wanted multi-index a.
 
-    One forward pass carries the Taylor series of every layer; the result can be differentiated once with respect to the
-    network's parameters. The network treats each row alone. One that uses an operation without a rule for series
-    is differentiated by nested ``torch.func.jvp`` instead.
+    One forward pass carries the Taylor series of every layer; the result can be differentiated once with
+    respect to the network's parameters. The network must treat each row alone. One that uses an operation
+    without a rule for series is differentiated by nested ``torch.func.jvp`` instead.
 
     Args:
         network: maps (n, d) to (n, outputs).
         points: shape (n, d).
-        orders: the multi-indices, each of length d: ``(2, 0)`` is the second derivative along the first input.
+        orders: the multi-indices, of length d: ``(2, 0)`` is the second derivative along the first input.
 
     Returns:
         Shape (len(orders), n, outputs).
@@ -39,7 +39,9 @@ def derivatives(network: nn.Module, points: Tensor, orders: Sequence[Order]) -> 
     width = points.shape[1]
     for order in wanted:
         if len(order) != width or min(order) < 0:
-            raise UserError(f"expected multi-indices of {width} non-negative orders, one for each input, got {order}")
+            raise UserError(
+                f"expected multi-indices of {width} non-negative orders, one for each input, got {order}"
+            )
     if not any(map(sum, wanted)):
         value = network(points)
         return value.expand(len(wanted), *value.shape)
@@ -81,7 +83,7 @@ class _NoRule(Exception):
 
 
 class Jet:
-    """The Taylor series of a tensor of shape (n, ...) in the network's inputs; it passes through modules in its place.
+    """The Taylor series of a tensor in the network's inputs; it passes through modules in its place.
 
     Args:
         stack: coefficients, shape (m, n, ...); see `sciml.series`.
@@ -96,7 +98,7 @@ class Jet:
 
     @classmethod
     def variable(cls, points: Tensor, index: IndexSet) -> "Jet":
-        """Return the series of the inputs themselves: their values, and one where a first derivative is their own."""
+        """Return the series of the inputs: their values, and one for the derivative along themselves."""
         n, width = points.shape
         memory = points.new_zeros((width, 1 + width, n))
         memory[:, 0] = points.T
@@ -190,8 +192,8 @@ def _add(f: Any, g: Any) -> Jet:
     constant = not isinstance(g, Jet)
     other = torch.as_tensor(g, dtype=f.dtype, device=f.device)[None] if constant else g.stack
     shape = torch.broadcast_shapes(f.shape, other.shape[1:])
-    wide = [s.expand(len(s), *shape) for s in (f.stack, other)]
-    return Jet(series.add(*wide), f.index)
+    first, second = (s.expand(len(s), *shape) for s in (f.stack, other))
+    return Jet(series.add(first, second), f.index)
 
 
 def _multiply(f: Any, g: Any) -> Jet:
@@ -199,8 +201,8 @@ def _multiply(f: Any, g: Any) -> Jet:
     if not isinstance(g, Jet):
         return Jet(f.stack * g, f.index)
     shape = torch.broadcast_shapes(f.shape, g.shape)
-    wide = [s.expand(len(s), *shape) for s in (f.stack, g.stack)]
-    return Jet(series.multiply(*wide, f.index), f.index)
+    first, second = (s.expand(len(s), *shape) for s in (f.stack, g.stack))
+    return Jet(series.multiply(first, second, f.index), f.index)
 
 
 def _divided(divisor: Any) -> Any:
@@ -212,7 +214,10 @@ def _cat(tensors: Sequence[Any], dim: int = 0) -> Jet:
     stacks = [t.stack if isinstance(t, Jet) else t[None] for t in tensors]
     longest = max(map(len, stacks))
     axis = dim + 1 if dim >= 0 else dim
-    padded = [torch.cat([s, s.new_zeros((longest - len(s), *s.shape[1:]))]) if len(s) < longest else s for s in stacks]
+    padded = [
+        torch.cat([s, s.new_zeros((longest - len(s), *s.shape[1:]))]) if len(s) < longest else s
+        for s in stacks
+    ]
     return Jet(torch.cat(padded, dim=axis), first.index)
 
 
@@ -246,4 +251,8 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.neg: lambda f: -f,
     torch.square: lambda f: _multiply(f, f),
 }
-_RULES |= {torch.Tensor.add: _add, torch.Tensor.mul: _multiply, torch.Tensor.__rsub__: lambda a, b: _add(b, -a) }
+_RULES |= {
+    torch.Tensor.add: _add,
+    torch.Tensor.mul: _multiply,
+    torch.Tensor.__rsub__: lambda a, b: _add(b, -a),
+}

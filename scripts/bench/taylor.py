@@ -1,9 +1,11 @@
-"""Time derivatives of networks against one plain forward and backward pass, interleaved, in one thread and float64.
+"""Time derivatives of networks against one plain forward and backward pass: interleaved, one thread, float64.
 
-Every figure is the cost of the derivatives and of the gradient in the parameters of a function of them, as a multiple of the
-same for the network's value alone. Run ``python scripts/bench/taylor.py``; the last line is JSON.
+Every figure is the cost of the derivatives and of the gradient in the parameters of a function of them, as a
+multiple of the same for the network's value alone.
+Run ``python scripts/bench/taylor.py``; the last line is JSON.
 """
 
+import itertools
 import json
 import statistics
 import time
@@ -17,21 +19,25 @@ from sciml.taylor import derivatives
 HEAT = ((0, 0), (1, 0), (0, 1), (2, 0))
 LAPLACE = (*HEAT, (0, 2))
 FOURTH = ((0, 0), (4, 0))
-TARGETS = {"gradient and Laplacian": (HEAT, 4.0), "gradient and both second derivatives": (LAPLACE, None), "u_xxxx": (FOURTH, 16.0)}
+TARGETS = {
+    "gradient and Laplacian": (HEAT, 4.0),
+    "gradient and both second derivatives": (LAPLACE, None),
+    "u_xxxx": (FOURTH, 16.0),
+}
 
 
 def network(depth: int, width: int) -> nn.Module:
     """Return a tanh network of two inputs with ``depth`` hidden layers."""
     torch.manual_seed(0)
     sizes = [2, *[width] * depth]
-    layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.Tanh())]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(width, 1)).double()
 
 
 def nested(model: nn.Module, points: Tensor, orders: Sequence[tuple[int, ...]]) -> Tensor:
     """Return the derivatives by reverse autograd, each derivative from the one below it."""
     points = points.detach().requires_grad_()
-    known = {(0, 0): model(points)[:, 0]}
+    known: dict[tuple[int, ...], Tensor] = {(0, 0): model(points)[:, 0]}
 
     def find(order: tuple[int, ...]) -> Tensor:
         if order not in known:
@@ -54,9 +60,15 @@ def training_pass(model: nn.Module, evaluate: Callable[[], Tensor]) -> float:
     return seconds
 
 
-def multiples(model: nn.Module, points: Tensor, orders: Sequence[tuple[int, ...]], repeats: int) -> tuple[float, float]:
-    """Return the cost by series and by nested autograd as multiples of the plain pass: medians of interleaved ratios."""
-    ways = (lambda: model(points), lambda: derivatives(model, points, orders), lambda: nested(model, points, orders))
+def multiples(
+    model: nn.Module, points: Tensor, orders: Sequence[tuple[int, ...]], repeats: int
+) -> tuple[float, float]:
+    """Return the cost by series and by nested autograd over the plain pass: ratios of interleaved medians."""
+    ways = (
+        lambda: model(points),
+        lambda: derivatives(model, points, orders),
+        lambda: nested(model, points, orders),
+    )
     rows = [[training_pass(model, way) for way in ways] for _ in range(repeats + 3)][3:]
     plain, taylor, autograd = (statistics.median(column) for column in zip(*rows, strict=True))
     return taylor / plain, autograd / plain
@@ -72,7 +84,11 @@ def main() -> None:
                 taylor, autograd = multiples(network(depth, width), points, orders, 40 if n == 1_000 else 12)
                 name = f"{title}, MLP {depth}x{width}, {n} points"
                 print(f"{name}: {taylor:.2f} by series, {autograd:.2f} by nested reverse autograd")
-                figures[name] = {"value": round(taylor, 3), "target": target, "met": target is None or taylor <= target}
+                figures[name] = {
+                    "value": round(taylor, 3),
+                    "target": target,
+                    "met": target is None or taylor <= target,
+                }
     print(json.dumps({"figures": figures}))
 
 

@@ -1,0 +1,131 @@
+"""What all networks that are trained on the residuals of differential equations share."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sciml import taylor
+from sciml.domains import Part, Points, Sampling
+from sciml.fields import Array, Derivative
+from sciml.networks import Normalise
+from sciml.neural import NeuralSolver
+from sciml.views.residual import Derivatives, Residual, Term
+
+from ._imposed import Imposed
+
+EVALUATION_ROWS = 1 << 14
+"""Points at which a network is evaluated at once."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The terms that hold on one part of the domain; they share its points and one pass of the network."""
+
+    name: str
+    part: Part
+    terms: tuple[Term, ...]
+
+    @property
+    def orders(self) -> tuple[tuple[int, ...], ...]:
+        """The derivatives that the terms need, each once."""
+        return tuple(sorted({d.order for term in self.terms for d in term.relation.needs}))
+
+    def pack(self, points: Points) -> dict[str, Tensor]:
+        """Return points as entries of a batch, one row for each point."""
+        partner = {} if points.partner is None else {f"{self.name}/partner": points.partner}
+        extras = {f"{self.name}/extras/{name}": values for name, values in points.extras.items()}
+        return {f"{self.name}/coordinates": points.coordinates, **partner, **extras}
+
+    def points(self, batch: Mapping[str, Tensor]) -> Points:
+        """Return the points that ``pack`` put into a batch."""
+        prefix = f"{self.name}/extras/"
+        extras = {name.removeprefix(prefix): rows for name, rows in batch.items() if name.startswith(prefix)}
+        return Points(batch[f"{self.name}/coordinates"], extras, batch.get(f"{self.name}/partner"))
+
+
+def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
+    """Return the terms by the part of the domain where they hold."""
+    parts = {id(term.part): term.part for term in terms}
+    members = [[term for term in terms if term.part is part] for part in parts.values()]
+    return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
+
+
+class ResidualNetwork(NeuralSolver[Residual]):
+    """A network u whose weighted mean squared residuals are minimised, ``Σ_k w_k mean_i r_k(x_i; u)²``.
+
+    The parent of methods that differ in the network, in where its points come from and in the optimiser.
+    """
+
+    needs = Residual
+    precision_default = "64"
+
+    points: int
+    condition_points: int
+    condition_weight: float
+    sampling: Sampling
+    impose: bool
+    network: nn.Module
+
+    @abstractmethod
+    def architecture(self, features: int, outputs: int) -> nn.Module:
+        """Return the network from normalised inputs to fields, in dtype ``self.real``."""
+
+    def build(self, problem: Residual) -> None:
+        region = problem.region
+        periodic = tuple(a in problem.periodic_axes for a in region.axes)
+        normalise = Normalise(region.bounds, periodic, self.real)
+        network = nn.Sequential(normalise, self.architecture(normalise.features, len(problem.fields)))
+        self.network = Imposed(network, problem) if self.impose else network
+        trained = [
+            t
+            for t in problem.terms
+            if not (isinstance(self.network, Imposed) and t.name in self.network.terms)
+        ]
+        self.groups = grouped(trained)
+        self.places = {f.name: k for k, f in enumerate(problem.fields)}
+
+    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
+        batch = {}
+        for group in self.groups:
+            inside = group.terms[0].condition is None
+            count = self.points if inside else self.condition_points
+            batch |= group.pack(group.part.sample(count, generator, self.sampling, self.real))
+        return batch
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        losses = {}
+        for group in self.groups:
+            points = group.points(batch)
+            derivatives = self.interpreter(points, group.orders)
+            for term in group.terms:
+                weight = 1.0 if term.condition is None else self.condition_weight
+                losses[term.name] = weight * term.residual(points, derivatives).square().mean()
+        return losses
+
+    def interpreter(self, points: Points, orders: tuple[tuple[int, ...], ...]) -> Derivatives:
+        """Return the network's derivatives at the points and their partners, all found in one pass."""
+        both = (
+            points.coordinates if points.partner is None else torch.cat([points.coordinates, points.partner])
+        )
+        values = taylor.derivatives(self.network, both, orders)
+
+        def derivatives(coordinates: Array, wanted: Sequence[Derivative]) -> dict[Derivative, Tensor]:
+            rows = slice(len(points), None) if coordinates is points.partner else slice(len(points))
+            return {d: values[orders.index(d.order), rows, self.places[d.field]] for d in wanted}
+
+        return derivatives
+
+    def function(self) -> Callable[[np.ndarray], np.ndarray]:
+        def evaluate(points: np.ndarray) -> np.ndarray:
+            parameter = next(self.network.parameters())
+            with torch.no_grad():
+                rows = torch.as_tensor(points, dtype=parameter.dtype, device=parameter.device).split(
+                    EVALUATION_ROWS
+                )
+                return torch.cat([self.network(block) for block in rows]).cpu().double().numpy()
+
+        return evaluate
