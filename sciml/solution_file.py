@@ -2,8 +2,8 @@
 
 The root group holds the problem's table, so that ``xarray.open_dataset(path, engine="h5netcdf")`` opens it
 with names; the group ``state`` holds the arrays from which the solver restores the solution. A file that is
-read is not trusted: only plain numeric datasets stored in the file itself are accepted, through common filters,
-and no more bytes than ``LARGEST``.
+read is not trusted: only plain numeric datasets in the file itself are accepted, through common filters, and
+no more bytes than ``LARGEST``.
 """
 
 import json

@@ -92,7 +92,7 @@ def locate(module: str) -> Path | None:
     """Return the file of a module without importing it or its package."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         return None
     if not rest:
         return Path(spec.origin)
@@ -144,9 +144,7 @@ def _resolve(path: Path, base: ast.expr) -> Source | None:
 
 def _imported(path: Path, statement: ast.ImportFrom) -> Path | None:
     if not statement.level:
-        top = (statement.module or "").partition(".")[0]
-        # Parents from elsewhere (LightningModule, ABC) say nothing of problems and solvers.
-        return locate(statement.module or "") if top in ("sciml", *path.parts) else None
+        return locate(statement.module or "")
     folder = path.parents[statement.level - 1]
     target = folder.joinpath(*(statement.module or "").split(".")).with_suffix(".py")
     return target if target.is_file() else None
