@@ -31,9 +31,9 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     """Train a fresh copy of ``solver`` on ``problem`` and return its solution.
 
     The notes of the solution are ``steps``, ``closures``, ``seconds`` of training (evaluation excluded),
-    ``parameters`` (how many are trained) and ``stop_reason``: ``schedule``, ``converged`` (L-BFGS finds no
-    lower loss), ``max_steps``, ``max_closures``, ``max_seconds``, ``target_error``, ``target_loss`` or
-    ``patience``, ``precision`` and ``device``.
+    ``parameters`` (how many are trained), ``precision``, ``device`` and ``stop_reason``: ``schedule``,
+    ``converged`` (L-BFGS finds no lower loss), ``max_steps``, ``max_closures``, ``max_seconds``,
+    ``target_error``, ``target_loss`` or ``patience``.
 
     With ``context.folder`` the history goes to ``history.csv`` and the checkpoint to
     ``checkpoints/last.ckpt``; with ``context.resume`` the training goes on from there, and ends on the same
@@ -54,7 +54,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     courier = Courier(context.progress) if forked(training.devices) else None
     signals = Signals(lambda number: _forward(trainer, number))
     told = replace(context, progress=courier) if courier else context
-    descent = Descent(module, problem, told, signals, precision == "bf16")
+    descent = Descent(module, problem, told, signals, precision)
     module.automatic_optimization = False
     module.advance = descent.advance
     with _quiet(), signals:
@@ -69,8 +69,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     if descent.interrupted:
         mend = f"; resume from {context.folder}" if context.folder else ""
         raise Interrupted(f"interrupted at step {descent.state.step}{mend}", descent.interrupted)
-    where = {"precision": precision, "device": torch.cuda.get_device_name() if gpu else "cpu"}
-    return module.solution(problem, descent.notes | where)
+    return module.solution(problem, descent.notes)
 
 
 def _on_gpu(training: Training) -> bool:

@@ -43,6 +43,7 @@ class State:
     history: int = 0
     scale: float = 1.0
     converged: bool = False
+    device: str = "cpu"
     stop_reason: str = ""
 
 
@@ -57,23 +58,18 @@ class Descent(Callback):
         problem: what for.
         context: seed, stops and folder.
         signals: the signals that ask for an end.
-        bf16: evaluate losses in bfloat16.
+        precision: bits of a real number; bf16 evaluates losses in bfloat16.
     """
 
     def __init__(
-        self, module: NeuralSolver[Any], problem: Problem, context: Context, signals: Signals, bf16: bool
+        self, module: NeuralSolver[Any], problem: Problem, context: Context, signals: Signals, precision: str
     ) -> None:
         self.state = State()
         self.interrupted = 0
         """The number of the signal that ended the training early, or 0."""
         self.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        self._module, self._problem, self._context, self._signals, self._bf16 = (
-            module,
-            problem,
-            context,
-            signals,
-            bf16,
-        )
+        self._module, self._problem, self._context = module, problem, context
+        self._signals, self._precision = signals, precision
         self._phases = module.schedule()
         scheduled = sum(phase.steps for phase in self._phases)
         self._steps = min(scheduled, context.training.max_steps or scheduled)
@@ -83,19 +79,25 @@ class Descent(Callback):
     def notes(self) -> dict[str, float | str]:
         """What the training says of itself."""
         s = self.state
-        kept = {"steps": s.step, "closures": s.closures, "seconds": s.seconds, "stop_reason": s.stop_reason}
-        return {**kept, "parameters": self.parameters}
+        counted = {
+            "steps": s.step,
+            "closures": s.closures,
+            "seconds": s.seconds,
+            "parameters": self.parameters,
+        }
+        return {**counted, "stop_reason": s.stop_reason, "precision": self._precision, "device": s.device}
 
     def state_dict(self) -> dict[str, Any]:
         generator = self._generator.get_state() if self._draws_next else self._before_batch
-        return {**asdict(self.state), "generator": generator, "device": self._module.device.type}
+        return {**asdict(self.state), "generator": generator}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         kept = dict(state_dict)
         self._before_batch = kept.pop("generator")
-        if kept.pop("device") != self._module.device.type:
+        if (kept["device"] == "cpu") != (self._module.device.type == "cpu"):
+            began = kept["device"]
             raise UserError(
-                "expected the kind of device that the training began on; change trainer.accelerator"
+                f"expected to go on where the training began, on {began}; change trainer.accelerator"
             )
         self.state = State(**{**kept, "stop_reason": ""})
 
@@ -108,12 +110,15 @@ class Descent(Callback):
         self._trainer, self._optimizers = trainer, trainer.optimizers
         self._shared = trainer.world_size > 1
         self._signals.install()
-        state, folder = self.state, self._context.folder
-        self._objective = Objective(self._module, trainer.global_rank, trainer.world_size, self._bf16)
+        state, folder, device = self.state, self._context.folder, self._module.device
+        state.device = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        self._objective = Objective(
+            self._module, trainer.global_rank, trainer.world_size, self._precision == "bf16"
+        )
         self._search = LineSearch(self._objective)
         path = folder / "history.csv" if folder and trainer.is_global_zero else None
         self._history = History(path, state.history)
-        self._generator = torch.Generator(self._module.device).manual_seed(self._context.seed)
+        self._generator = torch.Generator(device).manual_seed(self._context.seed)
         if self._before_batch is not None:
             self._generator.set_state(self._before_batch)
         if not self._draws_next:
@@ -210,7 +215,7 @@ class Descent(Callback):
     def _lbfgs(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
         if self._draws_next:
             self._draw()
-            self._search.rescale()
+            self._search.begin()
             self.state.scale = self._search.scale
         start = self._search.start()
         if self.state.phase_step and start.total >= self.state.loss:

@@ -139,8 +139,9 @@ class LineSearch:
         self.known: list[tuple[Tensor, Evaluation]] = []
         self.scale = 1.0
 
-    def rescale(self) -> None:
-        """Set the scale that brings the loss here to about a million."""
+    def begin(self) -> None:
+        """Begin on a new batch, with the scale that brings the loss here to about a million."""
+        self.known.clear()
         evaluation = self.objective.evaluate()
         self.scale = 2.0 ** (20 - math.frexp(evaluation.total)[1])
         self._keep(self._here(), evaluation)

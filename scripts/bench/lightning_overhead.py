@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python scripts/bench/lightning_overhead.py
 
-Both take the same Adam steps on the same tiny network, losses and freshly drawn points; the bare loop does
-nothing else, the training all it does by default: it looks for stops and for losses and gradients that are not
-finite, checks, and, in the second figure, writes the history and checkpoints. The two alternate in one process;
+Both take the same Adam steps on the same tiny network, losses and freshly drawn points. The bare loop does
+nothing else. The training does all it does by default: it looks for stops, for losses and gradients that are
+not finite, and, in the second figure, writes the history and checkpoints. The two alternate in one process;
 each ratio is the median over pairs.
 """
 
