@@ -9,7 +9,7 @@ import numpy as np
 from sciml.domains import Domain, Part, Scattered
 from sciml.errors import UserError, did_you_mean
 from sciml.fields import Field, Relation, symbol
-from sciml.subset import Subset
+from sciml.subset import Subset, by_name
 from sciml.tracing import trace
 
 Equation = Callable[..., Any]
@@ -29,7 +29,7 @@ class Initial:
 
 @dataclass(frozen=True)
 class Boundary:
-    """An equation on the boundary in space: Dirichlet ``u - g``, Neumann ``u.normal - g``, Robin ``u.normal + u``.
+    """An equation on the boundary, say ``u - g`` (Dirichlet), ``u.normal`` (Neumann), ``u.normal + u`` (Robin).
 
     Args:
         equation: what must be zero.
@@ -43,7 +43,7 @@ class Boundary:
 
     def part(self, domain: Domain) -> Part:
         if callable(self.at):
-            return Subset(domain.boundary(None), domain.axes, self.at)
+            return Subset(domain.boundary(None), domain.axes, by_name(self.at))
         return domain.boundary(self.at)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from sciml.domains import Part, Points, Sampling
 from sciml.errors import UserError, did_you_mean
 
-MOST_CANDIDATES = 1 << 20
+MOST_CANDIDATES = 1 << 17
 """Points drawn at once, at most, in search of those that fulfil a condition."""
 
 
@@ -23,15 +23,15 @@ class Subset(Part):
     Args:
         whole: the part.
         axes: the names of the axes.
-        holds: takes coordinates by name, arrays of shape (n,), and returns booleans of that shape.
+        holds: takes all coordinates by name, arrays of shape (n,), and returns booleans of that shape.
     """
 
     whole: Part
     axes: tuple[str, ...]
-    holds: Callable[..., Any]
+    holds: Callable[[Mapping[str, np.ndarray]], Any]
 
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
-        """Return n points, or as many as there are among a million candidates.
+        """Return n points, or as many as there are among 131 072 candidates.
 
         Raises:
             UserError: the predicate holds nowhere, or returns another shape.
@@ -51,16 +51,26 @@ class Subset(Part):
         return found if method == "grid" else found[torch.arange(min(n, len(found)), device=generator.device)]
 
     def _mask(self, points: Points) -> np.ndarray:
-        columns = dict(zip(self.axes, points.coordinates.cpu().numpy().T, strict=True))
-        wanted = inspect.signature(self.holds).parameters
-        for name in wanted:
-            if name not in columns:
-                raise UserError(
-                    f"a predicate takes {name!r}{did_you_mean(name, columns)} (axes: {', '.join(columns)})"
-                )
-        mask = np.asarray(self.holds(**{name: columns[name] for name in wanted}))
+        columns = points.coordinates.cpu().numpy().T
+        mask = np.asarray(self.holds(dict(zip(self.axes, columns, strict=True))))
         if mask.dtype != bool or mask.shape != (len(points),):
             raise UserError(
                 f"a predicate returned {mask.dtype} {mask.shape}, expected booleans ({len(points)},)"
             )
         return mask
+
+
+def by_name(predicate: Callable[..., Any]) -> Callable[[Mapping[str, np.ndarray]], Any]:
+    """Let a predicate such as ``lambda x, y: x < y`` choose its arguments among all coordinates."""
+
+    def holds(coordinates: Mapping[str, np.ndarray]) -> Any:
+        wanted = inspect.signature(predicate).parameters
+        for name in wanted:
+            if name not in coordinates:
+                known = ", ".join(coordinates)
+                raise UserError(
+                    f"a predicate takes {name!r}{did_you_mean(name, coordinates)} (axes: {known})"
+                )
+        return predicate(**{name: coordinates[name] for name in wanted})
+
+    return holds
