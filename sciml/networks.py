@@ -29,7 +29,7 @@ class Normalise(nn.Module):
         super().__init__()
         low, high = torch.as_tensor(bounds, dtype=dtype).T
         turns = torch.as_tensor(periodic)
-        scale = torch.where(turns, torch.pi, 1.0) * 2 / (high - low)
+        scale = torch.where(turns, torch.pi * torch.ones_like(low), 1.0) * 2 / (high - low)
         order = torch.argsort(turns.int(), stable=True)
         self.register_buffer("weight", torch.diag(scale)[order], persistent=False)
         self.register_buffer("bias", (-scale * (low + high) / 2)[order], persistent=False)

@@ -1,0 +1,148 @@
+"""Networks trained on residuals: what is imposed, what is trained, and how well."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sciml
+from problems.burgers import Burgers
+from problems.heat import Heat
+from sciml.conditions import Boundary, Condition, Initial, Observed, Periodic
+from sciml.domains import Box
+from sciml.training import Training
+from sciml.views.residual import Residual
+from solvers._imposed import impose
+from solvers.dgm import DGM
+from solvers.pinn import PINN
+
+
+class Advection(Residual):
+    """A periodic wave, u_t + u_x = 0, whose value in the middle is observed as well."""
+
+    reference_error = 1e-15
+
+    def domain(self) -> Box:
+        return Box(x=(0, 2), t=(0, 1))
+
+    def equations(self, u: Any) -> Any:
+        return u.t + u.x
+
+    def conditions(self) -> Sequence[Condition]:
+        points = np.array([[1.0, 0.5], [0.3, 0.2]])
+        observed = Observed("u", points, self.reference(points)[:, 0])
+        return Initial(lambda u, x: u - torch.sin(torch.pi * x)), Periodic("x"), observed
+
+    def reference(self, points: np.ndarray) -> np.ndarray:
+        return np.sin(np.pi * (points[:, :1] - points[:, 1:]))
+
+
+class Travelling(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(torch.pi * (x[:, :1] - x[:, 1:]))
+
+
+class Decaying(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(-0.1 * torch.pi**2 * x[:, 1:]) * torch.sin(torch.pi * x[:, :1])
+
+
+class Mixed(Heat):
+    """Different conditions at each end: a value that does not meet the start, and a flux."""
+
+    def conditions(self) -> Sequence[Condition]:
+        return (
+            Initial(lambda u, x: 3 * u - 3 * x**2),
+            Boundary(lambda u, t: u - torch.exp(t), at={"x": 0.0}, name="jump"),
+            Boundary(lambda u: u.normal, at={"x": 1.0}, name="flux"),
+        )
+
+
+class Corner(Heat):
+    """Values that meet at the corners: x + t on all faces."""
+
+    def conditions(self) -> Sequence[Condition]:
+        return Initial(lambda u, x: u - x), Boundary(lambda u, x, t: 2 * (u - x - t))
+
+
+def untrained(problem: Residual, solver: PINN | DGM, seed: int = 0) -> Any:
+    return solver.fresh(problem, seed, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("problem", "exact"), [(Heat(), Decaying()), (Advection(), Travelling())], ids=["heat", "advection"]
+)
+def test_the_exact_solution_has_no_loss_in_any_term(problem: Residual, exact: nn.Module) -> None:
+    solver = untrained(problem, PINN(impose=False))
+    batch = solver.sample(torch.Generator().manual_seed(0))
+    solver.network = exact
+    losses = solver.losses(batch)
+    assert set(losses) == {term.name for term in problem.terms}
+    assert max(float(loss) for loss in losses.values()) < 1e-25
+
+
+def test_losses_are_the_mean_of_the_losses_of_each_share_of_the_rows() -> None:
+    solver = untrained(Advection(), PINN())
+    batch = solver.sample(torch.Generator().manual_seed(0))
+    whole = solver.losses(batch)
+    shares = [solver.losses({name: rows[rank::2] for name, rows in batch.items()}) for rank in range(2)]
+    for name, loss in whole.items():
+        assert float(loss) == pytest.approx(float(shares[0][name] + shares[1][name]) / 2, rel=1e-12)
+
+
+def test_weights_multiply_the_conditions_alone() -> None:
+    light, heavy = (untrained(Heat(), PINN(impose=False, condition_weight=w)) for w in (1.0, 7.0))
+    batch = light.sample(torch.Generator().manual_seed(0))
+    before, after = light.losses(batch), heavy.losses(batch)
+    ratios = {name: float(after[name] / before[name]) for name in before}
+    assert ratios == pytest.approx({"equation": 1.0, "initial": 7.0, "boundary": 7.0}, rel=1e-12)
+
+
+@pytest.mark.parametrize("problem", [Heat(), Burgers(), Corner()], ids=["heat", "burgers", "corner"])
+def test_imposed_values_hold_whatever_the_weights(problem: Residual) -> None:
+    solver = untrained(problem, PINN(), seed=3)
+    soft = untrained(problem, PINN(impose=False))
+    batch = soft.sample(torch.Generator().manual_seed(0))
+    assert set(solver.losses(batch)) == {"equation"}
+    soft.network = solver.network
+    losses = soft.losses(batch)
+    assert float(losses["initial"]) < 1e-25
+    assert float(losses["boundary"]) < 1e-25
+    assert float(losses["equation"]) > 1e-4
+
+
+def test_what_contradicts_or_is_no_value_stays_to_be_trained() -> None:
+    data, imposed = impose(Mixed())
+    assert imposed == {"initial"}
+    assert list(data[0].values) == [(1, 0)]
+    assert impose(Advection())[1] == {"initial"}
+
+
+def test_periodic_fields_repeat_to_rounding() -> None:
+    function = untrained(Advection(), PINN(impose=False)).function()
+    t = np.linspace(0, 1, 20)
+    left, right = (function(np.stack([np.full_like(t, x), t], axis=1)) for x in (0.0, 2.0))
+    assert np.abs(left - right).max() < 1e-13
+    assert np.ptp(left) > 1e-3
+
+
+def test_pinn_solves_heat_and_comes_back_from_its_state() -> None:
+    problem, solver = Heat(), PINN(width=16, depth=2, points=256, adam_steps=200, lbfgs_steps=150)
+    solution = sciml.solve(problem, solver, seed=0, training=Training(accelerator="cpu"))
+    assert problem.score(solution)["relative_l2"] < 1e-4
+    points = problem.evaluation[0][::97]
+    np.testing.assert_array_equal(solver.restore(problem, solution.state)(points), solution(points))
+
+
+def test_dgm_draws_anew_and_learns_all_conditions() -> None:
+    problem, solver = Heat(), DGM(width=16, depth=1, points=128, condition_points=64, adam_steps=400)
+    generator = torch.Generator().manual_seed(0)
+    module = untrained(problem, solver)
+    first, second = module.sample(generator), module.sample(generator)
+    assert not torch.equal(first["equation/coordinates"], second["equation/coordinates"])
+    assert set(module.losses(first)) == {"equation", "initial", "boundary"}
+    solution = sciml.solve(problem, solver, seed=0, training=Training(accelerator="cpu"))
+    assert problem.score(solution)["relative_l2"] < 0.05
