@@ -139,6 +139,9 @@ class LoadFlow(Graph, Pairs):
         unsolved = {int(k): int((~done[outages == k]).sum()) for k in np.unique(outages)}
         return Solved(inputs[done], outages[done], self.flow.outputs(found.state).numpy()[done], unsolved)
 
+    def statement(self) -> Iterator[tuple[str, str, str]]:
+        yield "power balance", "S_i = V_i Σ_j conj(Y_ij V_j)", r"S_i = V_i \sum_j \overline{Y_{ij} V_j}"
+
     def branch_flows(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Return the active power, in MW, that enters each branch at its first bus, shape (n, branches).
 

@@ -108,8 +108,9 @@ def newton(balance: Balance, inputs: Tensor, tolerance: float = 1e-10, iteration
     state = balance.start(given)
     mismatch = torch.full((len(inputs),), torch.inf, dtype=state.dtype)
     taken = torch.zeros(len(inputs), dtype=torch.long)
-    active = balance.solvable(given).nonzero().squeeze(1)
-    state[~balance.solvable(given)] = torch.nan
+    solvable = balance.solvable(given)
+    state[~solvable] = torch.nan
+    active = solvable.nonzero().squeeze(1)
     for step in range(iterations + 1):
         here = {name: value[active] for name, value in given.items()}
         residual = balance.imbalance(state[active], here)[:, balance.unknown]
@@ -140,6 +141,8 @@ def solve_blocks(pattern: Pattern, values: np.ndarray, right: np.ndarray, togeth
         Shape (n, size); NaN for a singular matrix.
     """
     n, size = right.shape
+    if not n:
+        return right
     if n > together:
         parts = [slice(i, i + together) for i in range(0, n, together)]
         return np.concatenate([solve_blocks(pattern, values[p], right[p], together) for p in parts])
@@ -147,11 +150,8 @@ def solve_blocks(pattern: Pattern, values: np.ndarray, right: np.ndarray, togeth
     counts = np.tile(np.bincount(pattern.columns, minlength=size), n)
     starts = np.concatenate([[0], np.cumsum(counts)])
     try:
-        return (
-            splu(csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size)))
-            .solve(right.ravel())
-            .reshape(n, size)
-        )
+        blocks = csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size))
+        return splu(blocks).solve(right.ravel()).reshape(n, size)
     except RuntimeError:  # one singular block spoils the factorisation of all
         if n == 1:
             return np.full_like(right, np.nan)

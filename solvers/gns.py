@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sciml.balance import Given
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Fraction, Positive
 from sciml.views.graph import Graph
@@ -14,7 +15,11 @@ from sciml.views.graph import Graph
 class Step(nn.Module):
     """One correction of the state, from messages along the edges.
 
-    m_i = W Σ_(j→i) σ(Φ(h_i, h_j, a_ij)),  (x_i, z_i) ← (x_i, z_i) + C(h_i, m_i),  h = (x, ΔF(x), z, known)
+    m_i = W Σ_(j→i) σ(Φ(h_i, h_j, a_ij)),  (x_i, z_i) ← (x_i, z_i) + tanh C(h_i, m_i)
+
+    with h = (x, D⁻¹ΔF(x), z, known). D is the diagonal of ΔF's Jacobian at the start, which makes of an
+    imbalance the correction that would cure it were it not for the neighbours. The bound on a correction
+    keeps a step from running away.
 
     Args:
         components: of a node's state x, and of its imbalance ΔF.
@@ -54,7 +59,7 @@ class Step(nn.Module):
         sent = presence * nn.functional.leaky_relu(ends + self.along(features), 0.1)
         received = sent.new_zeros(*node.shape[:2], sent.shape[-1]).index_add(1, target, sent)
         hidden = self.within(torch.cat([node, self.message(received)], dim=-1))
-        return self.correction(nn.functional.leaky_relu(hidden, 0.1))
+        return torch.tanh(self.correction(nn.functional.leaky_relu(hidden, 0.1)))
 
 
 class GNS(NeuralSolver[Graph]):
@@ -85,9 +90,9 @@ class GNS(NeuralSolver[Graph]):
         latent: Count = 16,
         hidden: Count = 32,
         discount: Fraction = 0.9,
-        rows: Count = 64,
-        steps: Count = 4000,
-        learning_rate: Positive = 3e-3,
+        rows: Count = 32,
+        steps: Count = 6000,
+        learning_rate: Positive = 5e-3,
     ) -> None:
         super().__init__()
         self.corrections = corrections
@@ -129,26 +134,33 @@ class GNS(NeuralSolver[Graph]):
         """Return the last state, (n, nodes, components), and the imbalance after each correction."""
         balance = self.balance
         given = balance.read(scenarios)
-        known, edge, presence = (
-            balance.node_features(given),
-            balance.edge_features(),
-            balance.presence(given)[..., None],
-        )
-        state = balance.start(given)
-        latent = state.new_zeros(*state.shape[:2], self.width)
+        start, known, features = balance.start(given), balance.node_features(given), balance.edge_features()
+        presence = balance.presence(given)[..., None]
+        diagonal = self._diagonal(start, given)
+        state, latent = start, start.new_zeros(*start.shape[:2], self.width)
         imbalances = [balance.imbalance(state, given)]
         for step in self.network:
-            node = torch.cat([state - balance.start(given), imbalances[-1], latent, known], dim=-1)
-            change = step(node, edge, balance.edges, presence)
+            cure = 10 * imbalances[-1] / diagonal  # corrections of a tenth are usual, features of one
+            node = torch.cat([state - start, cure, latent, known], dim=-1)
+            change = step(node, features, balance.edges, presence)
             state = state + balance.unknown * change[..., : state.shape[-1]]
             latent = latent + change[..., state.shape[-1] :]
             imbalances.append(balance.imbalance(state, given))
         return state, imbalances[1:]
 
+    def _diagonal(self, start: Tensor, given: Given) -> Tensor:
+        """Return the Jacobian's diagonal at the start, its mean where the state is known, like ``start``."""
+        pattern, values = self.balance.jacobian(start, given)
+        entries = values[:, pattern.rows == pattern.columns].abs()
+        diagonal = entries.mean(1)[:, None, None].expand_as(start).clone()
+        diagonal[:, self.balance.unknown] = entries
+        return diagonal
+
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def function(points: np.ndarray) -> np.ndarray:
+            scenarios = torch.from_numpy(points).to(self.scenarios)
             with torch.no_grad():
-                state, _ = self.iterate(torch.from_numpy(points).to(self.scenarios))
-                return self.balance.outputs(state).double().cpu().numpy()
+                states = [self.iterate(part)[0] for part in scenarios.split(4096)]  # bounds the memory
+                return self.balance.outputs(torch.cat(states)).double().cpu().numpy()
 
         return function

@@ -1,12 +1,12 @@
 """LEAP nets: latent encoding of atypical perturbations."""
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sciml.networks import MLP
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive
 from sciml.views.pairs import Pairs
@@ -79,18 +79,22 @@ class LeapNet(NeuralSolver[Pairs]):
     def build(self, problem: Pairs) -> None:
         points, outputs = problem.pairs()
         self.divided = problem.divided
-        for name, array in zip(("x", "tau", "y"), (*problem.divided(points), outputs), strict=True):
+        x, tau = problem.divided(points)
+        for name, array in (("x", x), ("tau", tau), ("y", outputs)):
             self.register_buffer(name, torch.from_numpy(array).to(self.real), persistent=False)
-        for name, values in (("x", self.x), ("y", self.y)):
-            deviation = values.std(0)
-            self.register_buffer(f"{name}_mean", values.mean(0), persistent=False)
-            self.register_buffer(
-                f"{name}_deviation", torch.where(deviation > 0, deviation, 1.0), persistent=False
-            )
-        widths = [self.hidden] * self.layers
-        self.encoder = _mlp([self.x.shape[1], *widths, self.width], self.real)
+        for name, array in (("x", x), ("y", outputs)):
+            mean, deviation = array.mean(0), array.std(0)
+            constant = deviation <= 1e-9 * np.abs(mean)  # up to rounding
+            for key, values in (("mean", mean), ("deviation", np.where(constant, 1.0, deviation))):
+                self.register_buffer(
+                    f"{name}_{key}", torch.from_numpy(values).to(self.real), persistent=False
+                )
+        self.encoder = self._network(self.x.shape[1], self.width)
         self.leap = Leap(self.width, self.tau.shape[1], self.real)
-        self.decoder = _mlp([self.width, *widths, self.y.shape[1]], self.real)
+        self.decoder = self._network(self.width, self.y.shape[1])
+
+    def _network(self, inputs: int, outputs: int) -> MLP:
+        return MLP(inputs, outputs, self.hidden, self.layers, "silu", self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
@@ -114,10 +118,3 @@ class LeapNet(NeuralSolver[Pairs]):
                 return (self.standardised(x, tau) * self.y_deviation + self.y_mean).double().cpu().numpy()
 
         return function
-
-
-def _mlp(widths: list[int], real: torch.dtype) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs, dtype=real), nn.SiLU()]
-    return nn.Sequential(*layers[:-1])

@@ -174,6 +174,7 @@ def test_islands_are_found_and_have_no_answer(problem: IEEE14) -> None:
         answer = sciml.solve(problem, solver)(both)
         assert np.isnan(answer[0]).all()
         assert np.isfinite(answer[1]).all()
+        assert np.isnan(sciml.solve(problem, solver)(island)).all()
 
 
 def test_scenarios_with_islands_are_counted_and_set_aside() -> None:
