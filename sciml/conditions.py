@@ -29,7 +29,7 @@ class Initial:
 
 @dataclass(frozen=True)
 class Boundary:
-    """An equation on the boundary, say ``u - g`` (Dirichlet), ``u.normal`` (Neumann), ``u.normal + u`` (Robin).
+    """An equation on the boundary: ``u - g`` (Dirichlet), ``u.normal`` (Neumann), ``u.normal + u`` (Robin).
 
     Args:
         equation: what must be zero.
