@@ -50,7 +50,9 @@ class Pieces(Line):
     @cached_property
     def weights(self) -> np.ndarray:
         """Barycentric weights of the reference nodes."""
-        differences = 2 * (self.reference[:, None] - self.reference)  # an interval of length 2 has capacity 1/2
+        differences = 2 * (
+            self.reference[:, None] - self.reference
+        )  # an interval of length 2 has capacity 1/2
         np.fill_diagonal(differences, 1.0)
         return 1 / differences.prod(axis=1)
 
@@ -73,10 +75,13 @@ class Pieces(Line):
         piece = np.clip(np.searchsorted(self.breaks, points, side="right") - 1, 0, len(self) - 1)
         return self._rows(piece, points, order)
 
-    def jumps(self, order: int) -> csr_array:
-        """Return the matrix (pieces - 1, n) to the jump of a derivative at each inner break."""
-        left, inner = np.arange(len(self) - 1), self.breaks[1:-1]
-        return csr_array(self._rows(left, inner, order) - self._rows(left + 1, inner, order))
+    def jumps(self, order: int, periodic: bool = False) -> csr_array:
+        """Return the matrix to the jump of a derivative at each inner break, and from the last end to the first if periodic."""
+        left = np.arange(len(self) - (not periodic))
+        right = (left + 1) % len(self)
+        return csr_array(
+            self._rows(left, self.breaks[left + 1], order) - self._rows(right, self.breaks[right], order)
+        )
 
     def _rows(self, piece: np.ndarray, points: np.ndarray, order: int) -> csr_array:
         low, length = self.breaks[piece], np.diff(self.breaks)[piece]
@@ -180,10 +185,14 @@ def chebyshev(low: float, high: float, n: int) -> Pieces:
 def scaled(breaks: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return reference points of [-1, 1] carried to each interval between breaks, shape (pieces * k,)."""
     low, high = breaks[:-1, None], breaks[1:, None]
-    return np.where(reference < 0, low + (high - low) * (1 + reference) / 2, high - (high - low) * (1 - reference) / 2).ravel()
+    return np.where(
+        reference < 0, low + (high - low) * (1 + reference) / 2, high - (high - low) * (1 - reference) / 2
+    ).ravel()
 
 
-def _scattered(lines: Sequence[Line], values: np.ndarray, order: Sequence[int], points: np.ndarray) -> np.ndarray:
+def _scattered(
+    lines: Sequence[Line], values: np.ndarray, order: Sequence[int], points: np.ndarray
+) -> np.ndarray:
     result = along(lines[0].matrix(points[:, 0], order[0]), values, 0)
     for axis in range(1, len(lines)):
         rows = lines[axis].matrix(points[:, axis], order[axis]).toarray()

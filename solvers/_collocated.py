@@ -18,7 +18,8 @@ from ._newton import newton
 
 Entry = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows, columns and values of a part of a sparse matrix."""
-SHORTEST = 1e-5
+LONGEST = 100
+SHORTEST = 1e-6
 """The shortest piece of an axis, relative to the axis."""
 
 
@@ -63,7 +64,11 @@ class Layout:
         self.periodic = frozenset(problem.periodic_axes)
         self.faces: list[Face] = []
         for term in problem.terms:
-            if term.condition is not None and not isinstance(term.condition, Periodic) and not (self.marching and term in initial):
+            if (
+                term.condition is not None
+                and not isinstance(term.condition, Periodic)
+                and not (self.marching and term in initial)
+            ):
                 self.faces += self._faces(term)
 
     def _order(self, terms: Sequence[Term], field: str, axis: str) -> int:
@@ -71,7 +76,8 @@ class Layout:
         return max((d.order[i] for t in terms for d in t.relation.needs if d.field == field), default=0)
 
     def _faces(self, term: Term) -> Iterator[Face]:
-        assert isinstance(term.part, Faces)
+        if not isinstance(term.part, Faces):
+            raise ValueError(f"the condition {term.name} holds on a part of a face")
         for index, end in term.part.faces:
             axis = self.box.axes[index]
             if axis in self.periodic:
@@ -88,17 +94,28 @@ class Layout:
 
     def splits(self, axis: str) -> bool:
         """Return whether pieces of an axis can be joined: every field has as many conditions as its order."""
-        return axis not in self.periodic and (
-            all(self.extra(f, axis) == self.order[f, axis] for f in self.fields)
-            or (len(self.axes) == 1 and sum(self.extra(f, axis) - self.order[f, axis] for f in self.fields) == 0)
+        return (
+            axis in self.periodic
+            or all(self.extra(f, axis) == self.order[f, axis] for f in self.fields)
+            or (
+                len(self.axes) == 1
+                and sum(self.extra(f, axis) - self.order[f, axis] for f in self.fields) == 0
+            )
         )
 
     def deficit(self) -> int:
         """Return by how many conditions a one-dimensional system falls short of being square; negative for too many."""
-        return sum(self.order[f, a] - self.extra(f, a) for f in self.fields for a in self.axes if a not in self.periodic)
+        return sum(
+            self.order[f, a] - self.extra(f, a)
+            for f in self.fields
+            for a in self.axes
+            if a not in self.periodic
+        )
 
 
-def _assign(terms: Sequence[Term], time: Mapping[str, int], box: Box) -> dict[tuple[str, int], Relation] | None:
+def _assign(
+    terms: Sequence[Term], time: Mapping[str, int], box: Box
+) -> dict[tuple[str, int], Relation] | None:
     """Return which initial condition sets which time derivative of which field; None where they do not match one to one."""
     wanted = {(f, j) for f, m in time.items() for j in range(m)}
     if not wanted or len(terms) != len(wanted):
@@ -119,35 +136,44 @@ class Mesh:
 
     Args:
         layout: of the problem.
+        degree: the number of points per piece to begin with.
         count: points per piece where equations are collocated, by axis.
-        breaks: ends of the pieces, by axis.
+        breaks: ends of the pieces, by axis; a periodic axis of one piece is a Fourier series.
     """
 
     layout: Layout
+    degree: int
     count: Mapping[str, int]
     breaks: Mapping[str, np.ndarray]
 
     @classmethod
     def coarsest(cls, layout: Layout, count: int) -> "Mesh":
         odd = {a: count + (count + 1) % 2 if a in layout.periodic else count for a in layout.axes}
-        return cls(layout, odd, {a: layout.box.bounds[layout.box.index(a)] for a in layout.axes})
+        return cls(layout, count, odd, {a: layout.box.bounds[layout.box.index(a)] for a in layout.axes})
 
-    def line(self, axis: str, extra: int) -> Line:
-        """Return the grid of a field with that many degrees beyond the equations."""
-        breaks = self.breaks[axis]
-        if axis in self.layout.periodic:
-            return Fourier(breaks[0], breaks[-1], self.count[axis])
-        return Pieces(breaks, lobatto(max(2, self.count[axis] + extra)))
+    def waves(self, axis: str) -> bool:
+        """Return whether an axis is a Fourier series."""
+        return axis in self.layout.periodic and len(self.breaks[axis]) == 2
+
+    def line(self, field: str, axis: str) -> Line:
+        """Return the grid of a field along an axis, with as many degrees beyond the equations as it has conditions there."""
+        breaks, count = self.breaks[axis], self.count[axis]
+        if self.waves(axis):
+            return Fourier(breaks[0], breaks[-1], count)
+        extra = (
+            self.layout.order[field, axis] if axis in self.layout.periodic else self.layout.extra(field, axis)
+        )
+        return Pieces(breaks, lobatto(max(2, count + extra)))
 
     def points(self, axis: str) -> np.ndarray:
         """Return where equations are collocated: Fourier nodes, or Gauss-Legendre points of each piece."""
-        if axis in self.layout.periodic:
-            return self.line(axis, 0).nodes
+        if self.waves(axis):
+            return self.line(self.layout.fields[0], axis).nodes
         return scaled(self.breaks[axis], gauss(self.count[axis]))
 
     def lines(self, field: str) -> tuple[Line, ...]:
         """Return the tensor grid of a field."""
-        return tuple(self.line(a, self.layout.extra(field, a)) for a in self.layout.axes)
+        return tuple(self.line(field, a) for a in self.layout.axes)
 
     def unknowns(self) -> int:
         """Return the number of nodal values at one instant."""
@@ -155,10 +181,15 @@ class Mesh:
         return sum(m * math.prod(len(line.nodes) for line in self.lines(f)) for f, m in blocks.items())
 
     def refined(self, unresolved: Mapping[str, np.ndarray]) -> "Mesh":
-        """Return a mesh whose unresolved pieces are halved; where pieces cannot be joined, half as many points again."""
+        """Return a mesh whose unresolved pieces are halved; where pieces cannot be joined, half as many points again.
+
+        A Fourier series of more than ``LONGEST`` points becomes joined pieces.
+        """
         count, breaks = dict(self.count), dict(self.breaks)
         for axis, which in unresolved.items():
-            if self.layout.splits(axis):
+            if self.waves(axis) and count[axis] > LONGEST:
+                count[axis], breaks[axis] = self.degree, np.linspace(*breaks[axis], 9)
+            elif self.layout.splits(axis) and not self.waves(axis):
                 low, high = breaks[axis][:-1][which], breaks[axis][1:][which]
                 breaks[axis] = np.sort(np.concatenate([breaks[axis], (low + high) / 2]))
             elif which.any():
@@ -172,17 +203,15 @@ class Rows:
 
     Args:
         relation: what must vanish.
+        count: number of points.
         arguments: coordinates and normals by name, each of shape (rows,).
         operators: for each derivative the block it is taken of, whether of that block's rate, and the matrix (rows, nodes).
     """
 
     relation: Relation
+    count: int
     arguments: Mapping[str, np.ndarray]
     operators: Mapping[Derivative, tuple[int, bool, csr_array]]
-
-    @cached_property
-    def count(self) -> int:
-        return len(next(iter(self.arguments.values())))
 
     @cached_property
     def partials(self) -> dict[Derivative, Relation]:
@@ -194,7 +223,9 @@ class Rows:
         return values if "t" in values else values | {"t": np.broadcast_to(time, shape)}
 
     def values(self, y: Sequence[np.ndarray], rate: Sequence[np.ndarray]) -> dict[Derivative, np.ndarray]:
-        return {d: matrix @ (rate if rated else y)[block] for d, (block, rated, matrix) in self.operators.items()}
+        return {
+            d: matrix @ (rate if rated else y)[block] for d, (block, rated, matrix) in self.operators.items()
+        }
 
 
 class System:
@@ -215,9 +246,13 @@ class System:
         sizes = [math.prod(self.shape[f]) for f, _ in self.blocks]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)])
         inside = {a: mesh.points(a) for a in layout.axes}
-        self.rows = [self._rows(r, inside) for r in layout.equations] + [self._face(face) for face in layout.faces]
+        self.rows = [self._rows(r, inside) for r in layout.equations] + [
+            self._face(face) for face in layout.faces
+        ]
         self.joints = list(self._joints())
-        self._patterns = [self._pattern(rows, start) for rows, start in zip(self.rows, self._starts, strict=True)]
+        self._patterns = [
+            self._pattern(rows, start) for rows, start in zip(self.rows, self._starts, strict=True)
+        ]
 
     @property
     def size(self) -> int:
@@ -236,19 +271,27 @@ class System:
         """Return the blocks of y, shape (size, ...)."""
         return np.split(y, self.offsets[1:-1])
 
-    def _rows(self, relation: Relation, points: Mapping[str, np.ndarray], normals: Mapping[str, float] | None = None) -> Rows:
+    def _rows(
+        self, relation: Relation, points: Mapping[str, np.ndarray], normals: Mapping[str, float] | None = None
+    ) -> Rows:
+        count = math.prod(map(len, points.values()))
         grid = [g.ravel() for g in np.meshgrid(*points.values(), indexing="ij")]
         arguments = dict(zip(points, grid, strict=True))
-        arguments |= {normal_name(a): np.full(len(grid[0]), n) for a, n in (normals or {}).items()}
-        return Rows(relation, arguments, {d: self._operator(d, points) for d in relation.needs})
+        arguments |= {normal_name(a): np.full(count, n) for a, n in (normals or {}).items()}
+        return Rows(relation, count, arguments, {d: self._operator(d, points) for d in relation.needs})
 
-    def _operator(self, derivative: Derivative, points: Mapping[str, np.ndarray]) -> tuple[int, bool, csr_array]:
+    def _operator(
+        self, derivative: Derivative, points: Mapping[str, np.ndarray]
+    ) -> tuple[int, bool, csr_array]:
         field, axes = derivative.field, self.layout.box.axes
         orders = dict(zip(axes, derivative.order, strict=True))
         step = orders["t"] if self.layout.marching else 0
         rated = 0 < step == self.layout.time_order[field]
         block = self.blocks.index((field, step - rated))
-        factors = [line.matrix(points[a], orders[a]) for a, line in zip(self.layout.axes, self.lines[field], strict=True)]
+        factors = [
+            line.matrix(points[a], orders[a])
+            for a, line in zip(self.layout.axes, self.lines[field], strict=True)
+        ]
         return block, rated, _kron(factors)
 
     def _face(self, face: Face) -> Rows:
@@ -276,10 +319,14 @@ class System:
                 yield b, b - 1, csr_array(eye_array(self.offsets[b + 1] - self.offsets[b]))
             lines = self.lines[field]
             for i, axis in enumerate(self.layout.axes if j == 0 else ()):
-                line = lines[i]
-                for order in range(self.layout.order[field, axis]) if isinstance(line, Pieces) and len(line) > 1 else ():
+                line, wrapped = lines[i], axis in self.layout.periodic
+                for order in (
+                    range(self.layout.order[field, axis])
+                    if isinstance(line, Pieces) and len(line) > 1
+                    else ()
+                ):
                     factors = [o.matrix(self._crossing(field, k, i)) for k, o in enumerate(lines)]
-                    factors[i] = line.jumps(order)
+                    factors[i] = line.jumps(order, wrapped)
                     yield b, None, _kron(factors)
 
     def residual(self, y: np.ndarray, rate: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -294,10 +341,17 @@ class System:
         assert self.layout.initial is not None
         rows = []
         for (field, _), relation in self.layout.initial.items():
-            rows.append(self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)}))
+            rows.append(
+                self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)})
+            )
         starts = [0, *np.cumsum([r.count for r in rows]).tolist()]
         patterns = [self._pattern(r, start) for r, start in zip(rows, starts, strict=False)]
-        set_ = np.concatenate([np.full(n, b in self.layout.initial) for b, n in zip(self.blocks, np.diff(self.offsets), strict=True)])
+        set_ = np.concatenate(
+            [
+                np.full(n, b in self.layout.initial)
+                for b, n in zip(self.blocks, np.diff(self.offsets), strict=True)
+            ]
+        )
         moment = np.array([time])
 
         def spread(part: np.ndarray) -> list[np.ndarray]:
@@ -318,7 +372,9 @@ class System:
 
     def linearised(self, y: np.ndarray, rate: np.ndarray, time: float) -> tuple[csc_array, csc_array]:
         """Return the sparse matrices ``dG/dy`` and ``dG/dy'`` at one instant, y and its rate of shape (size,)."""
-        entries = self._entries(self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time)
+        entries = self._entries(
+            self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time
+        )
         start = self.count - sum(m.shape[0] for _, _, m in self.joints)
         for b, of, matrix in self.joints:
             joint = matrix.tocoo()
@@ -331,7 +387,12 @@ class System:
         return self._assembled(entries[0], shape), self._assembled(entries[1], shape)
 
     def _entries(
-        self, rows: Sequence[Rows], patterns: Sequence[dict], y: list[np.ndarray], rate: list[np.ndarray], time: float
+        self,
+        rows: Sequence[Rows],
+        patterns: Sequence[dict],
+        y: list[np.ndarray],
+        rate: list[np.ndarray],
+        time: float,
     ) -> tuple[list[Entry], list[Entry]]:
         """Return the entries of ``dG/dy`` and of ``dG/dy'`` that some rows have."""
         entries: tuple[list[Entry], list[Entry]] = ([], [])
@@ -388,7 +449,7 @@ class System:
 
 
 def _kron(factors: Sequence[csr_array]) -> csr_array:
-    return csr_array(reduce(lambda a, b: kron(a, b, format="csr"), factors))
+    return csr_array(reduce(lambda a, b: kron(a, b, format="csr"), factors, csr_array([[1.0]])))
 
 
 def _tails(line: Line, values: np.ndarray) -> np.ndarray:

@@ -4,57 +4,82 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse import csc_array
+from scipy.sparse import block_array, csc_array, diags_array
 from scipy.sparse.linalg import splu
 
 from sciml.errors import SolveError
 
-DENSE = 0.2
-"""From this share of non-zeros on, LAPACK is faster than a sparse factorisation."""
+DENSE = 1.5
+"""Where rows have more non-zeros than this times sqrt(n), sparse factors fill up and LAPACK is faster."""
 STEPS = 50
+LEAST_SQUARES = 1500
+"""The most unknowns for which least squares are worth their time."""
+ROUNDING = 1e-14
+"""A matrix with rows of size 1 is singular where its inverse is larger than one over this."""
+SINGULAR = "the linearised system is singular: the conditions do not fix a solution"
 
 
 class Factor:
     """A factorised square matrix; called, it solves for right-hand sides of shape (n,).
 
     Raises:
-        SolveError: the matrix is singular.
+        SolveError: a pivot is zero.
     """
 
     def __init__(self, matrix: csc_array) -> None:
         n = matrix.shape[0]
-        if matrix.nnz > DENSE * n * n or n < 32:
+        if not np.isfinite(matrix.data).all():
+            raise SolveError("the linearisation is not finite")
+        if matrix.nnz > DENSE * n**1.5:
             dense = matrix.toarray()
-            if not np.isfinite(dense).all():
-                raise SolveError("the linearisation is not finite")
-            getrf, getrs, gecon = linalg.get_lapack_funcs(("getrf", "getrs", "gecon"), (dense,))
-            lu, pivots, _ = getrf(dense)
-            if gecon(lu, np.abs(dense).sum(axis=0).max())[0] < 1e-17:
-                raise SolveError("the linearised system is singular: the conditions do not fix a solution")
-            self._solve = lambda b: getrs(lu, pivots, b)[0]
+            getrf, getrs = linalg.get_lapack_funcs(("getrf", "getrs"), (dense,))
+            lu, pivots, zero = getrf(dense)
+            if zero:
+                raise SolveError(SINGULAR)
+            self._solve = lambda b, transposed: getrs(lu, pivots, b, trans=int(transposed))[0]
         else:
             try:
-                self._solve = splu(matrix).solve
-            except RuntimeError as error:
-                raise SolveError(f"the linearised system is singular ({error}): the conditions do not fix a solution") from None
+                lu = splu(matrix)
+            except RuntimeError:
+                raise SolveError(SINGULAR) from None
+            self._solve = lambda b, transposed: lu.solve(b, "T" if transposed else "N")
 
-    def __call__(self, right: np.ndarray) -> np.ndarray:
-        return self._solve(right)
-
-
-def least_squares(matrix: csc_array, right: np.ndarray) -> np.ndarray:
-    """Return the shortest vector among those that minimise the residual, by a complete orthogonal factorisation."""
-    return linalg.lstsq(matrix.toarray(), right, lapack_driver="gelsy", cond=1e-14)[0]
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        return self._solve(right, transposed)
 
 
 def solve_linear(matrix: csc_array, right: np.ndarray) -> np.ndarray:
-    """Return the solution of a square system, or that of least squares where it is not square or singular."""
+    """Return the solution of a linear system, the shortest where one direction stays free (a pressure's constant).
+
+    Raises:
+        SolveError: more directions are free, or the system is not square, and it is too large for least squares.
+    """
+    size = np.maximum(np.abs(matrix).max(axis=1).toarray().ravel(), 1e-300)
+    matrix, right = csc_array(diags_array(1 / size) @ matrix), right / size
     if matrix.shape[0] == matrix.shape[1]:
         try:
-            return Factor(matrix)(right)
+            factor = Factor(matrix)
+            start = np.random.default_rng(0).standard_normal(len(right))
+            if np.linalg.norm(factor(start)) < np.linalg.norm(start) / ROUNDING:
+                return factor(right)
+            solution = _deflated(matrix, factor, start, right)
+            if np.isfinite(solution).all():
+                return solution
         except SolveError:
             pass
-    return least_squares(matrix, right)
+    if matrix.shape[1] > LEAST_SQUARES:
+        raise SolveError(SINGULAR)
+    return linalg.lstsq(matrix.toarray(), right, lapack_driver="gelsy", cond=1e-14)[0]
+
+
+def _deflated(matrix: csc_array, factor: Factor, start: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve with the matrix bordered by its null vectors, which two steps of inverse iteration find."""
+    null, left = start, start
+    for _ in range(2):
+        null, left = factor(null), factor(left, transposed=True)
+        null, left = null / np.linalg.norm(null), left / np.linalg.norm(left)
+    bordered = block_array([[matrix, csc_array(left[:, None])], [csc_array(null[None]), None]], format="csc")
+    return Factor(csc_array(bordered))(np.append(right, 0.0))[:-1]
 
 
 def newton(
@@ -82,7 +107,9 @@ def newton(
                 break
             share /= 2
         else:
-            raise SolveError(f"Newton found no descent after {len(sizes)} steps (last relative step {size:.1e})")
+            raise SolveError(
+                f"Newton found no descent after {len(sizes)} steps (last relative step {size:.1e})"
+            )
         y, value = y - share * step, trial
         if share == 1 and (size < tolerance or not step.any()):
             return y, sizes

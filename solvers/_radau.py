@@ -13,7 +13,7 @@ from ._collocated import System
 from ._newton import Factor
 
 STAGES = 7
-SMALLEST = 1e-9
+SMALLEST = 1e-11
 """The smallest step, relative to the whole of time."""
 ITERATIONS = 12
 FLOOR = 1e-3
@@ -41,7 +41,11 @@ class Tableau:
         values, vectors = np.linalg.eig(self.rate[:, 1:])
         upper = values.imag > -1e-9
         self.weight = np.where(np.abs(values.imag) < 1e-9, 1.0, 2.0)[upper]
-        self.values, self.vectors, self.inverse = values[upper], vectors[:, upper], np.linalg.inv(vectors)[upper]
+        self.values, self.vectors, self.inverse = (
+            values[upper],
+            vectors[:, upper],
+            np.linalg.inv(vectors)[upper],
+        )
         self.tail = np.linalg.inv(legendre.legvander(self.reference, stages))[-1]
         stages_only = np.linalg.inv(legendre.legvander(self.reference[1:], stages - 1))
         self.backward = (legendre.legvander(np.array([-1.0]), stages - 1) @ stages_only)[0]
@@ -66,7 +70,9 @@ class March:
     system: System
     times: list[float]
     steps: list[np.ndarray] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("iterations", "factorisations", "rejected"), 0))
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("iterations", "factorisations", "rejected"), 0)
+    )
     starved: bool = False
 
 
@@ -103,22 +109,28 @@ class Marcher:
         """March to the end.
 
         Raises:
-            SolveError: Newton does not converge even with the smallest step.
+            SolveError: Newton does not converge, or the error does not fall, even with the smallest step.
         """
         made, whole = self.made, self.end - self.start
         h = whole / 20
         while made.times[-1] < self.end:
             t = made.times[-1]
             h = self.end - t if t + 1.1 * h > self.end else h
-            smallest = h <= SMALLEST * whole
+            if h < SMALLEST * whole:
+                raise SolveError(
+                    f"the step shrank to nothing at t = {t:.6g} with {made.system.size} unknowns: the solution blows up or needs more"
+                )
+            smallest = (
+                h < 10 * SMALLEST * whole and t - self.start < 100 * h
+            )  # conditions that clash at the start
             stages = self._stages(t, h)
             if stages is None:
-                if smallest:
-                    raise SolveError(f"Newton did not converge at t = {t:.6g} with the smallest step")
                 h, made.counts["rejected"] = h / 4, made.counts["rejected"] + 1
                 continue
             largest = np.maximum(self.scale, self._sizes(stages))
-            error = max(self._sizes((stages @ self.tableau.tail)[:, None]) / _floored(largest)) / self.tolerance
+            error = (
+                max(self._sizes((stages @ self.tableau.tail)[:, None]) / _floored(largest)) / self.tolerance
+            )
             factor = 0.85 * max(error, 1e-9) ** (-1 / STAGES)
             if error > 1 and not smallest:
                 h, made.counts["rejected"] = h * np.clip(factor, 0.1, 0.7), made.counts["rejected"] + 1
@@ -132,7 +144,9 @@ class Marcher:
             made.times.append(self.end if h == self.end - t else t + h)
             self.y, self.scale = stages[:, -1], largest
             h *= min(factor, 3.0) if not 1 <= factor <= 1.2 else 1.0
-            report((made.times[-1] - self.start) / whole, {"time": made.times[-1], "unknowns": made.system.size})
+            report(
+                (made.times[-1] - self.start) / whole, {"time": made.times[-1], "unknowns": made.system.size}
+            )
         return made
 
     def _stages(self, t: float, h: float) -> np.ndarray | None:
@@ -181,9 +195,13 @@ class Marcher:
         if self.stale:
             middle = STAGES // 2
             rate = stages @ self.tableau.rate[middle] / h
-            self.j, self.m = self.made.system.linearised(stages[:, middle + 1], rate, t + h * self.tableau.nodes[middle])
+            self.j, self.m = self.made.system.linearised(
+                stages[:, middle + 1], rate, t + h * self.tableau.nodes[middle]
+            )
         if self.stale or h != self.factored:
-            shifts = [v.real if w == 1 else v for v, w in zip(self.tableau.values, self.tableau.weight, strict=True)]
+            shifts = [
+                v.real if w == 1 else v for v, w in zip(self.tableau.values, self.tableau.weight, strict=True)
+            ]
             self.factors = [Factor(self.m * (v / h) + self.j) for v in shifts]
             self.made.counts["factorisations"] += len(self.factors)
             self.factored = h
@@ -212,9 +230,15 @@ class Marcher:
         return System(mesh)
 
     def _move(self, finer: System) -> None:
-        transfer = self.made.system.transfer(finer)
+        """Go on with a finer system, to which every step carries over exactly unless a Fourier series became pieces."""
+        before, self.stale = self.made.system, True
+        if any(before.mesh.waves(a) != finer.mesh.waves(a) for a in finer.layout.axes):
+            self.made.system, self.made.times, self.made.steps = finer, [self.start], []
+            self.y, self.scale = self._initial()
+            return
+        transfer = before.transfer(finer)
         self.made.steps = [transfer @ s for s in self.made.steps]
-        self.made.system, self.y, self.stale = finer, transfer @ self.y, True
+        self.made.system, self.y = finer, transfer @ self.y
 
 
 def _floored(scale: np.ndarray) -> np.ndarray:

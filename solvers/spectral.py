@@ -43,7 +43,9 @@ class Spectral(Solver[Residual]):
     needs = Residual
     ladder = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
-    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000) -> None:
+    def __init__(
+        self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000
+    ) -> None:
         self.tolerance = tolerance
         self.unknowns = unknowns
 
@@ -56,23 +58,31 @@ class Spectral(Solver[Residual]):
         if layout.marching and missing:
             return f"{'too few' if missing > 0 else 'too many'} conditions at the ends of the axes for the equations' order"
         needed = Mesh.coarsest(layout, 4).unknowns()
-        return f"{len(layout.axes)} axes need over {needed} unknowns; the limit is {self.unknowns}" if needed > self.unknowns else None
+        return (
+            f"{len(layout.axes)} axes need over {needed} unknowns; the limit is {self.unknowns}"
+            if needed > self.unknowns
+            else None
+        )
 
     def solve(self, problem: Residual, context: Context) -> Solution:
         layout = Layout(problem)
         local, before, error = self.tolerance, None, math.inf
         for attempt in range(REPEATS):
             report = _share(context, attempt)
-            now, notes = (self._march if layout.marching else self._collocate)(layout, max(local, 2e-13), report)
+            now, notes = (self._march if layout.marching else self._collocate)(
+                layout, max(local, 2e-13), report
+            )
             if before is not None:
                 error = _difference(before, now)
-                if error <= self.tolerance:
+                if error <= self.tolerance or notes["starved"] == "yes":
                     break
-            if notes["starved"] == "yes":
-                break
             before, local = now, local / 30
         met = error <= self.tolerance and notes["starved"] == "no"
-        notes |= {"estimated_error": error, "tolerance_met": "yes" if met else "no", "resolutions": attempt + 1}
+        notes |= {
+            "estimated_error": error,
+            "tolerance_met": "yes" if met else "no",
+            "resolutions": attempt + 1,
+        }
         return Solution(problem, _function(layout, now), _state(problem, now), notes)
 
     def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
@@ -81,7 +91,8 @@ class Spectral(Solver[Residual]):
         for f in layout.fields:
             values[f] = state[f]
             lines[f] = tuple(
-                _line(state[f"{f}_{a}_breaks"], state[f"{f}_{a}_reference"], state[f].shape[i]) for i, a in enumerate(problem.region.axes)
+                _line(state[f"{f}_{a}_breaks"], state[f"{f}_{a}_reference"], state[f].shape[i])
+                for i, a in enumerate(problem.region.axes)
             )
         grid = GridFunction(lines, values)
         return Solution(problem, _function(layout, grid), _state(problem, grid))
@@ -112,11 +123,11 @@ class Spectral(Solver[Residual]):
 
     def _collocate(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, Notes]:
         system = System(self._coarsest(layout, local))
-        y, none, iterations = np.zeros(system.size), np.zeros(0), 0
+        y, moment, iterations = np.zeros(system.size), np.zeros(1), 0
         while True:
             y, sizes = newton(
-                lambda v, s=system: s.residual(v[:, None], v[:0, None], none)[:, 0],
-                lambda v, s=system: s.linearised(v, v[:0], 0.0)[0],
+                lambda v, s=system: s.residual(v[:, None], v[:, None], moment)[:, 0],
+                lambda v, s=system: s.linearised(v, v, 0.0)[0],
                 y,
                 max(1e-3 * local, 1e-13),
             )
@@ -184,7 +195,9 @@ def _state(problem: Residual, grid: GridFunction) -> dict[str, np.ndarray]:
         state[f] = grid.values[f]
         for a, line in zip(problem.region.axes, lines, strict=True):
             pieces = isinstance(line, Pieces)
-            state[f"{f}_{a}_breaks"] = line.breaks if pieces else problem.region.bounds[problem.region.axes.index(a)]
+            state[f"{f}_{a}_breaks"] = (
+                line.breaks if pieces else problem.region.bounds[problem.region.axes.index(a)]
+            )
             state[f"{f}_{a}_reference"] = line.reference if pieces else np.zeros(0)
     return state
 
