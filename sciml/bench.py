@@ -16,6 +16,7 @@ from sciml.bench_choices import Benchmark, read_choices
 from sciml.board import assemble
 from sciml.cells import Cell, Chosen, Entry, Misfit, Plan, pair
 from sciml.choices import CONFIGS, choose, read_yaml
+from sciml.compose import typed
 from sciml.errors import UserError, did_you_mean
 from sciml.records import is_complete, read_result, record_failure
 from sciml.registry import Group, entries
@@ -106,7 +107,8 @@ def _choose(group: Group, word: str, settings: Mapping[str, Any]) -> Chosen:
     choice = choose(group, word)
     variant = {} if choice.option == choice.base else read_yaml(CONFIGS / group / f"{choice.option}.yaml")
     own = {key: value for key, value in variant.items() if key != "defaults"}
-    return Chosen(word, choice.entry.name, choice.entry.load()(**{**own, **settings}), settings)
+    cls = choice.entry.load()
+    return Chosen(word, choice.entry.name, cls(**typed(cls, {**own, **settings})), settings)
 
 
 def _memory(choices: Benchmark) -> float | None:

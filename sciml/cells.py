@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sciml.compose import config_hash, config_of
+from sciml.compose import config_hash, config_of, typed
 from sciml.errors import UserError
 from sciml.files import write_text
 from sciml.solver import Kind, Solver, misfit
@@ -158,7 +158,7 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
         UserError: the training refuses its settings.
     """
     method: Solver[Any] = solver.made
-    training = Training(**trainer)
+    training = Training(**typed(Training, trainer))
     reason = misfit(problem.made, method)
     if reason:
         return Misfit(problem.name, solver.name, method.kind, reason)

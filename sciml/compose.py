@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from sciml.choices import CONFIGS, read_yaml
-from sciml.errors import UserError
+from sciml.errors import UserError, short
 from sciml.parameters import Configured, schema
 from sciml.problem import Problem
 from sciml.registry import Group, find
@@ -55,7 +55,7 @@ class Config:
         """
         problem = _make("problem", self.problem)
         solver = _make("solver", self.solver)
-        return problem, solver, Training(**_typed(Training, self.trainer))
+        return problem, solver, Training(**typed(Training, self.trainer))
 
 
 def config_of(
@@ -143,10 +143,10 @@ def _is_plain(value: Any) -> bool:
 
 def _make(group: Group, section: Mapping[str, Any]) -> Any:
     cls = find(group, section["name"]).load()
-    return cls(**_typed(cls, {k: v for k, v in section.items() if k != "name"}))
+    return cls(**typed(cls, {k: v for k, v in section.items() if k != "name"}))
 
 
-def _typed(cls: type[Configured], values: Mapping[str, Any]) -> dict[str, Any]:
+def typed(cls: type[Configured], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with numbers as text where their type is a choice of words (``precision=64``)."""
     words = {name: _words(hint) for name, (hint, _) in schema(cls.__init__).items()}
     return {k: str(v) if str(v) in words.get(k, ()) else v for k, v in values.items()}
@@ -197,15 +197,16 @@ def _check_value(override: str) -> None:
     from hydra.errors import HydraException
 
     key, _, text = override.partition("=")
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
     try:
         parsed = OverridesParser.create().parse_override(override)
         several = parsed.is_sweep_override()
     except (HydraException, ValueError, RecursionError):
-        raise UserError(f"cannot read {shown!r} as the value of {key}; quote text: {key}='\"...\"'") from None
+        raise UserError(
+            f"cannot read {short(text)} as the value of {key}; quote text: {key}='\"...\"'"
+        ) from None
     if text == "???":
         raise UserError(f"{key} needs a value, got '???'")
     if several:
         raise UserError(
-            f"{key} takes one value, got {shown!r}; a list is [1,2], and sciml bench makes several runs"
+            f"{key} takes one value, got {short(text)}; a list is [1,2], and sciml bench makes several runs"
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sciml.board import Board, Row, Section, assemble
 from sciml.errors import UserError, did_you_mean
 from sciml.files import write_text
+from sciml.records import Result
 from sciml.stats import FLOOR
 
 if TYPE_CHECKING:
@@ -264,7 +265,12 @@ def _finite(value: Any) -> Any:
 def _remarks(board: Board) -> list[str]:
     """Return what the tables do not show: misfits, failures, unfinished runs and the conditions."""
     lines = [f"Does not fit: {m.problem} with {m.solver}: {m.reason}" for m in board.misfits]
-    lines += [f"Failed, an infinite error: {r.folder}: {r.failure}" for r in board.failed]
+    failures: dict[tuple[str, str, str], list[Result]] = {}
+    for run in board.failed:
+        failures.setdefault((run.problem, run.solver, run.failure or ""), []).append(run)
+    for (problem, solver, reason), runs in failures.items():
+        names = ", ".join(run.folder.name for run in runs)
+        lines += [f"Failed, infinite error: {problem} with {solver}: {reason} ({names})"]
     lines += [f"Unfinished, not counted: {path}" for path in board.unfinished]
     if any(len(r.runs) == 1 and not r.deterministic for s in board.sections for r in s.rows):
         lines += ["One seed of a random method gives no interval; such a row ties with every finite one."]

@@ -1,6 +1,7 @@
 """The benchmark around its cells: workers that succeed, crash, hang, eat memory or are killed."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from sciml import pool
 from sciml.bench import main, make_plan
 from sciml.bench_choices import read_choices
+from sciml.cells import fingerprint
 from sciml.errors import UserError
 
 WORKER = textwrap.dedent(
@@ -268,3 +270,30 @@ def test_the_suite_stands_below_the_command_line():
     assert (suite.solver, suite.seed) == (("all",), (0, 1, 2))
     assert read_choices(["problem=heat,burgers", "seed=4"]).problem == ("heat", "burgers")
     assert read_choices(["problem=heat", "seed=4"]).seed == (4,)
+
+
+def test_values_reach_the_worker_as_train_takes_them():
+    from sciml.compose import compose
+    from sciml.words import Request, read_words
+
+    words = [
+        "problem=heat",
+        "solver=pinn",
+        "trainer.precision=32",
+        "trainer.max_steps=7",
+        "problem.diffusivity=0.25",
+    ]
+    (entry,) = make_plan(read_choices([*words, "seed=3"])).entries
+    request = read_words(entry.cells[0].words)
+    assert isinstance(request, Request)
+    config, _ = compose(request)
+    assert config.seed == 3
+    assert config.problem["diffusivity"] == 0.25
+    assert (config.trainer["precision"], config.trainer["max_steps"]) == ("32", 7)
+    assert fingerprint(dataclasses.asdict(config)) == entry.config
+
+
+def test_a_variant_of_a_problem_keeps_its_own_parameters():
+    (entry,) = make_plan(read_choices(["problem=heat_fast", "solver=trivial", "seed=0"])).entries
+    assert entry.problem == "heat"
+    assert entry.question == "diffusivity=1.0"
