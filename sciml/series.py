@@ -233,7 +233,9 @@ class _Linear(Function):
         x, weight = ctx.saved_tensors
         flat = _columns(grad)
         to_x = (weight.T @ flat).view(-1, *x.shape[:2]).permute(1, 2, 0) if ctx.needs_input_grad[0] else None
-        return to_x, flat @ _columns(x).T, grad[0].sum(dim=0) if ctx.biased else None
+        to_weight = flat @ _columns(x).T if ctx.needs_input_grad[1] else None
+        to_bias = grad[0].sum(dim=0) if ctx.biased and ctx.needs_input_grad[2] else None
+        return to_x, to_weight, to_bias
 
 
 def _columns(x: Tensor) -> Tensor:

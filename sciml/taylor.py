@@ -53,16 +53,26 @@ def derivatives(network: nn.Module, points: Tensor, orders: Sequence[Order]) -> 
 
 def _propagate(network: nn.Module, points: Tensor, wanted: tuple[Order, ...]) -> Tensor:
     index = index_set(wanted)
-    width = max((p.shape[0] for p in network.parameters() if p.ndim), default=1)
-    rows = max(64, BLOCK_BYTES // (len(index) * width * points.element_size()))
-    blocks = points.split(math.ceil(len(points) / math.ceil(len(points) / rows)))
+    places = [(index.orders.index(a), series.factorial(a)) for a in wanted]
     parts = []
-    for block in blocks:
-        stack = network(Jet.variable(block, index)).stack
-        zero = stack.new_zeros(()).expand(stack.shape[1:])
-        places = [(index.orders.index(a), series.factorial(a)) for a in wanted]
-        parts.append(torch.stack([stack[k] * scale if k < len(stack) else zero for k, scale in places]))
+    for block in points.split(_rows(network, points, len(index))):
+        jet = network(Jet.variable(block, index))
+        if not isinstance(jet, Jet):
+            raise _NoRule("a constant")
+        zero = jet.stack.new_zeros(()).expand(jet.shape)
+        parts.append(
+            torch.stack([jet.stack[k] * scale if k < len(jet.stack) else zero for k, scale in places])
+        )
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _rows(network: nn.Module, points: Tensor, coefficients: int) -> int:
+    """Return how many points go in one block: equal blocks on a CPU, all at once on a GPU."""
+    if points.is_cuda or not len(points):
+        return max(1, len(points))
+    width = max((p.shape[0] for p in network.parameters() if p.ndim), default=1)
+    most = max(64, BLOCK_BYTES // (coefficients * width * points.element_size()))
+    return math.ceil(len(points) / math.ceil(len(points) / most))
 
 
 def _nested(function: Callable[[Tensor], Tensor], order: Order) -> Callable[[Tensor], Tensor]:

@@ -42,7 +42,7 @@ class PINN(ResidualNetwork):
         width: Count = 32,
         depth: Count = 3,
         activation: Activation = "tanh",
-        points: Count = 1024,
+        points: Count = 2048,
         condition_points: Count = 256,
         condition_weight: Positive = 10.0,
         impose: bool = True,
@@ -50,7 +50,7 @@ class PINN(ResidualNetwork):
         resample_every: Count = 250,
         adam_steps: Annotated[int, Ge(0)] = 500,
         learning_rate: Positive = 5e-3,
-        lbfgs_steps: Annotated[int, Ge(0)] = 2000,
+        lbfgs_steps: Annotated[int, Ge(0)] = 1500,
     ) -> None:
         super().__init__()
         self.width = width
