@@ -19,13 +19,14 @@ class Burgers(Residual):
     u_t + u u_x = ν u_xx on (-1, 1) × (0, 1],  u(x, 0) = -sin(πx),  u(±1, t) = 0
 
     The reference is the Cole-Hopf formula, a mean of ``-sin(π(x - η))`` over η with weight
-    ``exp(-cos(π(x - η)) / (2πν) - η² / (4νt))``, by the trapezoidal rule in ``s = η / (2√(νt))``. The exponent is entire
-    in s with curvature at most 2 + 2πt, so steps of 0.1 leave no error above rounding; beyond |η| = t it falls at least as
-    fast as a Gaussian, which bounds the tails. Exponents near 1/(2πν) cost as many units in the last place: 1e-13 for the
-    default. Below ν = 1e-4 the rounding grows in proportion.
-    Source: C. Basdevant et al., Spectral and finite difference solutions of the Burgers equation, Computers & Fluids 14
-    (1986), doi:10.1016/0045-7930(86)90036-8; as a test of networks M. Raissi, P. Perdikaris, G. E. Karniadakis,
-    Physics-informed neural networks, J. Comput. Phys. 378 (2019), doi:10.1016/j.jcp.2018.10.045.
+    ``exp(-cos(π(x - η)) / (2πν) - η² / (4νt))``, by the trapezoidal rule in ``s = η / (2√(νt))``. The
+    exponent is entire in s with curvature at most 2 + 2πt, so steps of 0.1 leave no error above rounding;
+    beyond |η| = t it falls at least as fast as a Gaussian, which bounds the tails. Exponents near 1/(2πν)
+    cost as many units in the last place: 1e-13 for the default. Below ν = 1e-4 the rounding grows in
+    proportion.
+    Source: C. Basdevant et al., Spectral and finite difference solutions of the Burgers equation, Computers &
+    Fluids 14 (1986), doi:10.1016/0045-7930(86)90036-8; as a test of networks M. Raissi, P. Perdikaris, G. E.
+    Karniadakis, Physics-informed neural networks, J. Comput. Phys. 378 (2019), doi:10.1016/j.jcp.2018.10.045.
 
     Args:
         viscosity: ν, in length² / time.

@@ -1,4 +1,4 @@
-"""Functions known by their values on a tensor grid: differentiation matrices, interpolation, and the grid interpreter."""
+"""Functions known by their values on a tensor grid: derivatives, interpolation, the grid's interpreter."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class Pieces(Line):
         return self._rows(piece, points, order)
 
     def jumps(self, order: int, periodic: bool = False) -> csr_array:
-        """Return the matrix to the jump of a derivative at each inner break, and from the last end to the first if periodic."""
+        """Return the matrix to a derivative's jump at inner breaks, and from end to start where periodic."""
         left = np.arange(len(self) - (not periodic))
         right = (left + 1) % len(self)
         return csr_array(
@@ -141,7 +141,7 @@ class GridFunction:
     values: Mapping[str, np.ndarray]
 
     def __call__(self, coordinates: Array, needs: Sequence[Derivative]) -> dict[Derivative, Array]:
-        """Return each derivative wanted, shape (n,), at points of shape (n, axes), as numpy or torch as they came."""
+        """Return each derivative wanted, shape (n,), at points (n, axes), numpy or torch as they came."""
         points = np.asarray(coordinates, dtype=float)
         found = {d: self._evaluate(d, points) for d in needs}
         if not isinstance(coordinates, torch.Tensor):

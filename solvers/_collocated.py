@@ -36,8 +36,8 @@ class Face:
 class Layout:
     """What the traced terms say before any grid is chosen.
 
-    Where every field of time order m has m initial conditions, time is marched; otherwise it is an axis like the others
-    and an initial condition is a condition on its face.
+    Where every field of time order m has m initial conditions, time is marched; otherwise it is an axis like
+    the others and an initial condition is a condition on its face.
 
     Raises:
         ValueError: the problem cannot be collocated; the message says why.
@@ -103,20 +103,28 @@ class Layout:
             )
         )
 
-    def deficit(self) -> int:
-        """Return by how many conditions a one-dimensional system falls short of being square; negative for too many."""
-        return sum(
-            self.order[f, a] - self.extra(f, a)
-            for f in self.fields
-            for a in self.axes
-            if a not in self.periodic
-        )
+    def imbalance(self) -> str | None:
+        """Return on which axis conditions are missing or too many for the equations' order, or None.
+
+        Fields without a rate, or of first order in a steady system, may go without: a pressure has no conditions.
+        """
+        for axis in (a for a in self.axes if a not in self.periodic):
+            surplus = {f: self.extra(f, axis) - self.order[f, axis] for f in self.fields}
+            if self.marching:
+                bound = [f for f in self.fields if self.time_order[f]]
+            else:
+                bound = [f for f in self.fields if len(self.fields) == 1 or self.order[f, axis] > 1]
+            if sum(surplus[f] for f in bound) < 0:
+                return f"too few conditions at the ends of {axis} for the equations' order"
+            if sum(surplus.values()) > 0:
+                return f"too many conditions at the ends of {axis} for the equations' order"
+        return None
 
 
 def _assign(
     terms: Sequence[Term], time: Mapping[str, int], box: Box
 ) -> dict[tuple[str, int], Relation] | None:
-    """Return which initial condition sets which time derivative of which field; None where they do not match one to one."""
+    """Return which initial condition sets which time derivative of which field; None without a match."""
     wanted = {(f, j) for f, m in time.items() for j in range(m)}
     if not wanted or len(terms) != len(wanted):
         return None
@@ -156,7 +164,7 @@ class Mesh:
         return axis in self.layout.periodic and len(self.breaks[axis]) == 2
 
     def line(self, field: str, axis: str) -> Line:
-        """Return the grid of a field along an axis, with as many degrees beyond the equations as it has conditions there."""
+        """Return a field's grid along an axis, one degree beyond the equations for each condition there."""
         breaks, count = self.breaks[axis], self.count[axis]
         if self.waves(axis):
             return Fourier(breaks[0], breaks[-1], count)
@@ -181,14 +189,14 @@ class Mesh:
         return sum(m * math.prod(len(line.nodes) for line in self.lines(f)) for f, m in blocks.items())
 
     def refined(self, unresolved: Mapping[str, np.ndarray]) -> "Mesh":
-        """Return a mesh whose unresolved pieces are halved; where pieces cannot be joined, half as many points again.
+        """Return a mesh with unresolved pieces halved, or half as many points again where none can be joined.
 
         A Fourier series of more than ``LONGEST`` points becomes joined pieces.
         """
         count, breaks = dict(self.count), dict(self.breaks)
         for axis, which in unresolved.items():
             if self.waves(axis) and count[axis] > LONGEST:
-                count[axis], breaks[axis] = self.degree, np.linspace(*breaks[axis], 9)
+                count[axis], breaks[axis] = self.degree, np.linspace(breaks[axis][0], breaks[axis][-1], 9)
             elif self.layout.splits(axis) and not self.waves(axis):
                 low, high = breaks[axis][:-1][which], breaks[axis][1:][which]
                 breaks[axis] = np.sort(np.concatenate([breaks[axis], (low + high) / 2]))
@@ -205,7 +213,8 @@ class Rows:
         relation: what must vanish.
         count: number of points.
         arguments: coordinates and normals by name, each of shape (rows,).
-        operators: for each derivative the block it is taken of, whether of that block's rate, and the matrix (rows, nodes).
+        operators: for each derivative the block it is taken of, whether of that block's rate, and the matrix
+            (rows, nodes).
     """
 
     relation: Relation
@@ -229,10 +238,10 @@ class Rows:
 
 
 class System:
-    """``G(t, y, y') = 0`` for nodal values y: equations, conditions, and what joins pieces and orders in time.
+    """``G(t, y, y') = 0`` for nodal values y: equations, conditions, what joins pieces and orders in time.
 
-    Equations hold at Gauss points, one fewer per condition than a field has nodes, so the conditions complete a square
-    system whatever the order (rectangular collocation).
+    Equations hold at Gauss points, one fewer per condition than a field has nodes, so the conditions complete
+    a square system whatever the order (rectangular collocation).
     Source: T. A. Driscoll and N. Hale, Rectangular spectral collocation, IMA J. Numer. Anal. 36 (2016),
     doi:10.1093/imanum/dru062.
     """
@@ -261,7 +270,7 @@ class System:
     @cached_property
     def count(self) -> int:
         """The number of rows."""
-        return sum(r.count for r in self.rows) + sum(m.shape[0] for _, _, m in self.joints)
+        return sum(r.count for r in self.rows) + sum(np.shape(m)[0] for _, _, m in self.joints)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -298,13 +307,13 @@ class System:
         at = self.layout.axes.index(face.axis)
         points = {a: self._crossing(face.field, i, at) for i, a in enumerate(self.layout.axes)}
         points[face.axis] = self.mesh.breaks[face.axis][[-face.end]]
-        normals = {a: 0.0 for a in space_axes(self.layout.axes)}
+        normals = dict.fromkeys(space_axes(self.layout.axes), 0.0)
         if face.axis in normals:
             normals[face.axis] = 2.0 * face.end - 1.0
         return self._rows(face.relation, points, normals)
 
     def _crossing(self, field: str, axis: int, across: int) -> np.ndarray:
-        """Return the points along one axis of rows that hold across another, so that each corner is met once."""
+        """Return the points along one axis of rows that hold across another; each corner is met once."""
         return self._full(field, axis) if axis > across else self.mesh.points(self.layout.axes[axis])
 
     def _full(self, field: str, axis: int) -> np.ndarray:
@@ -313,7 +322,7 @@ class System:
         return scaled(line.breaks, gauss(len(line.reference))) if isinstance(line, Pieces) else line.nodes
 
     def _joints(self) -> Iterator[tuple[int, int | None, csr_array]]:
-        """Yield (block, block whose rate is subtracted, matrix): derivatives agree across breaks, and chains in time."""
+        """Yield (block, block whose rate is subtracted, matrix): continuity at breaks, chains in time."""
         for b, (field, j) in enumerate(self.blocks):
             if j > 0:
                 yield b, b - 1, csr_array(eye_array(self.offsets[b + 1] - self.offsets[b]))
@@ -338,25 +347,23 @@ class System:
 
     def initial(self, time: float) -> np.ndarray:
         """Return y at the first moment from the initial conditions; fields without a rate are zero."""
-        assert self.layout.initial is not None
+        settled = self.layout.initial
+        assert settled is not None
         rows = []
-        for (field, _), relation in self.layout.initial.items():
+        for (field, _), relation in settled.items():
             rows.append(
                 self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)})
             )
         starts = [0, *np.cumsum([r.count for r in rows]).tolist()]
         patterns = [self._pattern(r, start) for r, start in zip(rows, starts, strict=False)]
-        set_ = np.concatenate(
-            [
-                np.full(n, b in self.layout.initial)
-                for b, n in zip(self.blocks, np.diff(self.offsets), strict=True)
-            ]
+        given = np.concatenate(
+            [np.full(n, b in settled) for b, n in zip(self.blocks, np.diff(self.offsets), strict=True)]
         )
         moment = np.array([time])
 
         def spread(part: np.ndarray) -> list[np.ndarray]:
             y = np.zeros((self.size, 1))
-            y[set_, 0] = part
+            y[given, 0] = part
             return self.split(y)
 
         def residual(part: np.ndarray) -> np.ndarray:
@@ -364,25 +371,25 @@ class System:
 
         def jacobian(part: np.ndarray) -> csc_array:
             entries = self._entries(rows, patterns, spread(part), [], time)[0]
-            return self._assembled(entries, (starts[-1], self.size))[:, set_]
+            return self._assembled(entries, (starts[-1], self.size))[:, given]
 
         y = np.zeros(self.size)
-        y[set_], _ = newton(residual, jacobian, y[set_], 1e-13)
+        y[given], _ = newton(residual, jacobian, y[given], 1e-13)
         return y
 
     def linearised(self, y: np.ndarray, rate: np.ndarray, time: float) -> tuple[csc_array, csc_array]:
-        """Return the sparse matrices ``dG/dy`` and ``dG/dy'`` at one instant, y and its rate of shape (size,)."""
+        """Return the sparse ``dG/dy`` and ``dG/dy'`` at one instant, y and its rate of shape (size,)."""
         entries = self._entries(
             self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time
         )
-        start = self.count - sum(m.shape[0] for _, _, m in self.joints)
+        start = self.count - sum(np.shape(m)[0] for _, _, m in self.joints)
         for b, of, matrix in self.joints:
             joint = matrix.tocoo()
             row, column = joint.coords
             entries[0].append((start + row, self.offsets[b] + column, joint.data))
             if of is not None:
                 entries[1].append((start + row, self.offsets[of] + column, -joint.data))
-            start += matrix.shape[0]
+            start += np.shape(matrix)[0]
         shape = (self.count, self.size)
         return self._assembled(entries[0], shape), self._assembled(entries[1], shape)
 
@@ -406,7 +413,7 @@ class System:
     def _pattern(self, rows: Rows, start: int) -> dict[Derivative, tuple]:
         found = {}
         for d, (block, rated, matrix) in rows.operators.items():
-            local = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+            local = np.repeat(np.arange(np.shape(matrix)[0]), np.diff(matrix.indptr))
             found[d] = (rated, start + local, self.offsets[block] + matrix.indices, matrix.data, local)
         return found
 

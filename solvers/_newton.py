@@ -27,7 +27,7 @@ class Factor:
     """
 
     def __init__(self, matrix: csc_array) -> None:
-        n = matrix.shape[0]
+        n = np.shape(matrix)[0]
         if not np.isfinite(matrix.data).all():
             raise SolveError("the linearisation is not finite")
         if matrix.nnz > DENSE * n**1.5:
@@ -49,14 +49,15 @@ class Factor:
 
 
 def solve_linear(matrix: csc_array, right: np.ndarray) -> np.ndarray:
-    """Return the solution of a linear system, the shortest where one direction stays free (a pressure's constant).
+    """Return the solution of a linear system, the shortest where a direction is free (a pressure's constant).
 
     Raises:
-        SolveError: more directions are free, or the system is not square, and it is too large for least squares.
+        SolveError: more directions are free, or the system is not square, and it is too large for least
+            squares.
     """
-    size = np.maximum(np.abs(matrix).max(axis=1).toarray().ravel(), 1e-300)
+    size = np.maximum(abs(matrix).max(axis=1).toarray().ravel(), 1e-300)
     matrix, right = csc_array(diags_array(1 / size) @ matrix), right / size
-    if matrix.shape[0] == matrix.shape[1]:
+    if len(right) == np.shape(matrix)[1]:
         try:
             factor = Factor(matrix)
             start = np.random.default_rng(0).standard_normal(len(right))
@@ -67,7 +68,7 @@ def solve_linear(matrix: csc_array, right: np.ndarray) -> np.ndarray:
                 return solution
         except SolveError:
             pass
-    if matrix.shape[1] > LEAST_SQUARES:
+    if np.shape(matrix)[1] > LEAST_SQUARES:
         raise SolveError(SINGULAR)
     return linalg.lstsq(matrix.toarray(), right, lapack_driver="gelsy", cond=1e-14)[0]
 
@@ -88,7 +89,7 @@ def newton(
     start: np.ndarray,
     tolerance: float,
 ) -> tuple[np.ndarray, list[float]]:
-    """Return a zero of the residual and the relative size of each Newton step, halving steps that do not descend.
+    """Return a zero of the residual and each Newton step's relative size; steps are halved until they descend.
 
     Raises:
         SolveError: no descent, or too many steps.

@@ -1,4 +1,4 @@
-"""Time marching of collocated problems by Radau IIA, halving the pieces of space that a step leaves unresolved."""
+"""Time marching of collocated problems by Radau IIA, halving pieces of space that a step leaves unresolved."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,8 @@ from ._newton import Factor
 STAGES = 7
 SMALLEST = 1e-11
 """The smallest step, relative to the whole of time."""
+CLASH = 1000 * SMALLEST
+"""So long after the start the smallest step is taken whatever its error."""
 ITERATIONS = 12
 FLOOR = 1e-3
 """A field smaller than this share of the greatest one is measured against that share."""
@@ -23,10 +25,10 @@ Report = Callable[[float, Mapping[str, float]], None]
 
 
 class Tableau:
-    """The Radau IIA method as collocation at a step's start and s further nodes, of order ``2 s - 1`` at its end.
+    """The Radau IIA method: collocation at s nodes of a step, of order ``2 s - 1`` at its end.
 
-    Source: E. Hairer and G. Wanner, Stiff differential equations solved by Radau methods, J. Comput. Appl. Math. 111
-    (1999), doi:10.1016/S0377-0427(99)00134-X.
+    Source: E. Hairer and G. Wanner, Stiff differential equations solved by Radau methods, J. Comput. Appl.
+    Math. 111 (1999), doi:10.1016/S0377-0427(99)00134-X.
 
     Args:
         stages: s.
@@ -39,8 +41,8 @@ class Tableau:
         self.nodes = self.line.nodes[1:]
         self.rate = 2 * self.line.differentiation[1:]
         values, vectors = np.linalg.eig(self.rate[:, 1:])
-        upper = values.imag > -1e-9
-        self.weight = np.where(np.abs(values.imag) < 1e-9, 1.0, 2.0)[upper]
+        upper = np.imag(values) > -1e-9
+        self.weight = np.where(np.abs(np.imag(values)) < 1e-9, 1.0, 2.0)[upper]
         self.values, self.vectors, self.inverse = (
             values[upper],
             vectors[:, upper],
@@ -51,7 +53,7 @@ class Tableau:
         self.backward = (legendre.legvander(np.array([-1.0]), stages - 1) @ stages_only)[0]
 
     def extrapolation(self, ratio: float) -> np.ndarray:
-        """Return the matrix (s, s + 1) from one step's nodes to those of the next, ``ratio`` times as long."""
+        """Return the matrix (s, s + 1) from a step's nodes to those of the next, ``ratio`` times as long."""
         return self.line.matrix(1 + ratio * self.nodes).toarray()
 
 
@@ -116,15 +118,21 @@ class Marcher:
         while made.times[-1] < self.end:
             t = made.times[-1]
             h = self.end - t if t + 1.1 * h > self.end else h
-            if h < SMALLEST * whole:
+            clash = (
+                t - self.start < CLASH * whole
+            )  # conditions that contradict each other die out in small steps
+            if clash:
+                h = max(h, SMALLEST * whole)
+            elif h < SMALLEST * whole:
+                size = made.system.size
                 raise SolveError(
-                    f"the step shrank to nothing at t = {t:.6g} with {made.system.size} unknowns: the solution blows up or needs more"
+                    f"steps shrank to nothing at t = {t:.6g} with {size} unknowns: it blows up or needs more"
                 )
-            smallest = (
-                h < 10 * SMALLEST * whole and t - self.start < 100 * h
-            )  # conditions that clash at the start
+            forced = clash and h <= SMALLEST * whole
             stages = self._stages(t, h)
             if stages is None:
+                if forced:
+                    raise SolveError(f"Newton did not converge at t = {t:.6g} with the smallest step")
                 h, made.counts["rejected"] = h / 4, made.counts["rejected"] + 1
                 continue
             largest = np.maximum(self.scale, self._sizes(stages))
@@ -132,7 +140,7 @@ class Marcher:
                 max(self._sizes((stages @ self.tableau.tail)[:, None]) / _floored(largest)) / self.tolerance
             )
             factor = 0.85 * max(error, 1e-9) ** (-1 / STAGES)
-            if error > 1 and not smallest:
+            if error > 1 and not forced:
                 h, made.counts["rejected"] = h * np.clip(factor, 0.1, 0.7), made.counts["rejected"] + 1
                 continue
             finer = self._finer(stages, largest)
@@ -150,7 +158,7 @@ class Marcher:
         return made
 
     def _stages(self, t: float, h: float) -> np.ndarray | None:
-        """Return one step's values, shape (size, s + 1), or None where simplified Newton does not converge."""
+        """Return one step's values, shape (size, s + 1), or None where Newton does not converge."""
         made, tableau = self.made, self.tableau
         guess = np.repeat(self.y[:, None], STAGES, axis=1)
         if made.steps:
@@ -190,7 +198,7 @@ class Marcher:
         return None
 
     def _prepare(self, stages: np.ndarray, t: float, h: float) -> None:
-        """Have factors of ``value/h M + J`` for every eigenvalue of the method, J and M taken in mid-step when stale."""
+        """Have factors of ``value/h M + J`` for every eigenvalue, J and M anew in mid-step when stale."""
         self.fresh = self.stale
         if self.stale:
             middle = STAGES // 2
@@ -212,7 +220,7 @@ class Marcher:
         for k, (factor, weight) in enumerate(zip(self.factors, tableau.weight, strict=True)):
             right = value @ tableau.inverse[k]
             part = factor(right.real if weight == 1 else right)
-            change = change + weight * np.multiply.outer(part, tableau.vectors[:, k]).real
+            change = change + weight * np.real(np.multiply.outer(part, tableau.vectors[:, k]))
         return np.asarray(change)
 
     def _sizes(self, values: np.ndarray) -> np.ndarray:
@@ -230,7 +238,7 @@ class Marcher:
         return System(mesh)
 
     def _move(self, finer: System) -> None:
-        """Go on with a finer system, to which every step carries over exactly unless a Fourier series became pieces."""
+        """Go on with a finer system; steps carry over exactly, unless a Fourier series became pieces."""
         before, self.stale = self.made.system, True
         if any(before.mesh.waves(a) != finer.mesh.waves(a) for a in finer.layout.axes):
             self.made.system, self.made.times, self.made.steps = finer, [self.start], []

@@ -1,8 +1,9 @@
 """Spectral collocation: the classical baseline for partial differential equations on a box."""
 
 import math
+import time
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Interval
@@ -20,18 +21,21 @@ from ._newton import newton
 from ._radau import STAGES, Marcher, Report, Tableau
 
 Notes = dict[str, float | str]
+FINEST = 2e-13
+"""The smallest local tolerance; rounding is not far below."""
 REPEATS = 4
 """Resolutions tried before a tolerance counts as missed."""
 
 
 class Spectral(Solver[Residual]):
-    """Collocates ``F(x, t, u, u_t, u_x, u_xx, ...) = 0`` on pieces of Chebyshev polynomials (Fourier series where periodic).
+    """Collocates ``F(x, t, u, u_t, u_x, u_xx, ...) = 0`` on Chebyshev pieces, or Fourier where periodic.
 
-    Time-dependent problems are marched by Radau IIA of order 13 with simplified Newton and adaptive steps; others, time
-    included where initial conditions do not fit the equations' order, are solved at once by Newton. Pieces whose
-    coefficients do not decay are halved as a front forms: a layer of width w costs log(1/w) pieces, where one Chebyshev
-    series would need 1/w points, and no mapping has to know where the layer is. The whole is repeated with a thirty times
-    smaller local tolerance until two solutions agree; the finer is returned and their difference is the stated error.
+    Time-dependent problems are marched by Radau IIA of order 13 with simplified Newton and adaptive steps;
+    others, time included where initial conditions do not fit the equations' order, are solved at once by
+    Newton. Pieces whose coefficients do not decay are halved as a front forms: a layer of width w costs
+    log(1/w) pieces, where one Chebyshev series would need 1/w points, and no mapping has to know where the
+    layer is. The whole is repeated with a thirty times smaller local tolerance until two solutions agree; the
+    finer is returned and their difference is the stated error.
     Source: L. N. Trefethen, Spectral Methods in MATLAB, SIAM (2000), doi:10.1137/1.9780898719598.
 
     Args:
@@ -41,7 +45,7 @@ class Spectral(Solver[Residual]):
 
     kind = "classical"
     needs = Residual
-    ladder = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
+    ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
     def __init__(
         self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000
@@ -54,35 +58,23 @@ class Spectral(Solver[Residual]):
             layout = Layout(problem)
         except ValueError as reason:
             return str(reason)
-        missing = layout.deficit()
-        if layout.marching and missing:
-            return f"{'too few' if missing > 0 else 'too many'} conditions at the ends of the axes for the equations' order"
         needed = Mesh.coarsest(layout, 4).unknowns()
-        return (
-            f"{len(layout.axes)} axes need over {needed} unknowns; the limit is {self.unknowns}"
-            if needed > self.unknowns
-            else None
-        )
+        if needed > self.unknowns:
+            return f"{len(layout.axes)} axes need at least {needed} unknowns; the limit is {self.unknowns}"
+        return layout.imbalance()
 
     def solve(self, problem: Residual, context: Context) -> Solution:
         layout = Layout(problem)
-        local, before, error = self.tolerance, None, math.inf
-        for attempt in range(REPEATS):
-            report = _share(context, attempt)
-            now, notes = (self._march if layout.marching else self._collocate)(
-                layout, max(local, 2e-13), report
-            )
-            if before is not None:
-                error = _difference(before, now)
-                if error <= self.tolerance or notes["starved"] == "yes":
-                    break
-            before, local = now, local / 30
+        report = _reporter(context)
+        method = self._march if layout.marching else self._collocate
+        local, error, tried = self.tolerance, math.inf, 1
+        now, notes = method(layout, local, report)
+        while tried < REPEATS and error > self.tolerance and (tried == 1 or notes["starved"] == "no"):
+            before, local, tried = now, max(local / 30, FINEST), tried + 1
+            now, notes = method(layout, local, report)
+            error = _difference(before, now)
         met = error <= self.tolerance and notes["starved"] == "no"
-        notes |= {
-            "estimated_error": error,
-            "tolerance_met": "yes" if met else "no",
-            "resolutions": attempt + 1,
-        }
+        notes |= {"estimated_error": error, "tolerance_met": "yes" if met else "no", "resolutions": tried}
         return Solution(problem, _function(layout, now), _state(problem, now), notes)
 
     def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
@@ -102,14 +94,14 @@ class Spectral(Solver[Residual]):
         at = box.index("t")
         system = System(self._coarsest(layout, local))
         made = Marcher(system, tuple(box.bounds[at]), local, self.unknowns).run(report)
-        time = Pieces(np.array(made.times), Tableau(STAGES).reference)
+        moments = Pieces(np.array(made.times), Tableau(STAGES).reference)
         whole = np.concatenate(made.steps, axis=1)
         parts = dict(zip(made.system.blocks, made.system.split(whole), strict=True))
         lines, values = {}, {}
         for f in layout.fields:
             of = list(made.system.lines[f])
             values[f] = np.moveaxis(parts[f, 0].reshape(*made.system.shape[f], -1), -1, at)
-            lines[f] = (*of[:at], time, *of[at:])
+            lines[f] = (*of[:at], moments, *of[at:])
         return GridFunction(lines, values), {
             "method": f"lines, Radau IIA of order {2 * STAGES - 1}",
             "resolution": _resolution(made.system),
@@ -149,20 +141,27 @@ class Spectral(Solver[Residual]):
         }
 
     def _coarsest(self, layout: Layout, local: float) -> Mesh:
-        """Return one piece per axis with a degree that suits the tolerance, lower where there are many axes."""
+        """Return one piece per axis, of a degree that suits the tolerance, lower for many axes."""
         count = 6 + math.ceil(-1.2 * math.log10(local))
         while count > 4 and Mesh.coarsest(layout, count).unknowns() > self.unknowns:
             count -= 1
         return Mesh.coarsest(layout, count)
 
 
-def _share(context: Context, attempt: int) -> Report:
-    """Return a report that fills the part of the work that one resolution is, most problems needing two."""
-    return lambda done, values: context.progress.report(min((attempt + done) / 2, 1.0), values)
+def _reporter(context: Context) -> Report:
+    """Return a report that passes on and keeps the time limit."""
+    begin, limit = time.perf_counter(), context.training.max_seconds
+
+    def report(done: float, values: Mapping[str, float]) -> None:
+        if limit is not None and time.perf_counter() - begin > limit:
+            raise SolveError(f"not solved within {limit:g} s; a larger tolerance is sooner met")
+        context.progress.report(done, values)
+
+    return report
 
 
 def _difference(coarse: GridFunction, fine: GridFunction) -> float:
-    """Return the greatest difference at the finer grid's nodes, relative to the greatest value of each field."""
+    """Return the greatest difference at the finer nodes, relative to the greatest value of each field."""
     worst = 0.0
     for f, values in fine.values.items():
         whole = Derivative(f, (0,) * values.ndim)

@@ -27,7 +27,7 @@ POINTS = np.array(
 
 
 def by_bessel_series(x: float, t: float, viscosity: float) -> float:
-    """The same solution as a ratio of Fourier series with Bessel coefficients, in 90 digits since they cancel."""
+    """The solution as a ratio of Fourier series with Bessel coefficients, in 90 digits since they cancel."""
     with mpmath.workdps(90):
         x, t, nu = map(mpmath.mpf, (float(x), float(t), viscosity))
         z = 1 / (2 * mpmath.pi * nu)

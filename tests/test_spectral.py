@@ -1,4 +1,4 @@
-"""Spectral collocation: exact matrices, geometric convergence, quadratic Newton, and every kind of condition."""
+"""Spectral collocation: exact matrices, geometric convergence, quadratic Newton, every kind of condition."""
 
 import numpy as np
 import pytest
@@ -379,7 +379,7 @@ def error_of(problem, count):
 
 
 def test_converges_faster_than_geometrically_on_heat():
-    """The solution is entire, so each further pair of points gains more than the one before: at least a factor 8 each."""
+    """The solution is entire: each further pair of points gains a factor, at least 8, and more each time."""
     errors = np.array([error_of(Heat(), n) for n in (4, 6, 8, 10)])
     assert (errors[1:] < errors[:-1] / 8).all()
     assert errors[-1] < 1e-8
