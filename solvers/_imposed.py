@@ -89,16 +89,15 @@ class Imposed(nn.Module):
 
     Args:
         network: N, from coordinates to fields.
-        problem: whose conditions are imposed; those of another form stay to be trained.
+        values: for each field what is imposed on it.
     """
 
-    def __init__(self, network: nn.Module, problem: Residual) -> None:
+    def __init__(self, network: nn.Module, values: Sequence[FieldData]) -> None:
         super().__init__()
         self.network = network
-        data, self.terms = impose(problem)
         self.shapes = [
-            (_function(problem, d.extension), _function(problem, d.distance)) if d.values else None
-            for d in data
+            (_function(v.box, v.extension), _function(v.box, v.distance)) if v.values else None
+            for v in values
         ]
 
     def forward(self, points: Tensor) -> Tensor:
@@ -148,7 +147,7 @@ def _value(term: Term, fields: Sequence[str]) -> tuple[int, dict[Face, sympy.Exp
     return fields.index(leaf.field), at
 
 
-def _function(problem: Residual, expression: sympy.Expr) -> Callable[..., Tensor]:
-    names = [symbol(a) for a in problem.region.axes]
+def _function(box: Box, expression: sympy.Expr) -> Callable[..., Tensor]:
+    names = [symbol(a) for a in box.axes]
     # sympy prints numbers with the digits they carry, and a double needs 17
     return sympy.lambdify(names, sympy.N(expression, 17), modules=torch)

@@ -15,7 +15,7 @@ from sciml.networks import Normalise
 from sciml.neural import NeuralSolver
 from sciml.views.residual import Derivatives, Residual, Term
 
-from ._imposed import Imposed
+from ._imposed import Imposed, impose
 
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
@@ -79,13 +79,9 @@ class ResidualNetwork(NeuralSolver[Residual]):
         periodic = tuple(a in problem.periodic_axes for a in region.axes)
         normalise = Normalise(region.bounds, periodic, self.real)
         network = nn.Sequential(normalise, self.architecture(normalise.features, len(problem.fields)))
-        self.network = Imposed(network, problem) if self.impose else network
-        trained = [
-            t
-            for t in problem.terms
-            if not (isinstance(self.network, Imposed) and t.name in self.network.terms)
-        ]
-        self.groups = grouped(trained)
+        values, met = impose(problem) if self.impose else ([], frozenset())
+        self.network = Imposed(network, values) if met else network
+        self.groups = grouped([term for term in problem.terms if term.name not in met])
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
@@ -108,10 +104,8 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def interpreter(self, points: Points, orders: tuple[tuple[int, ...], ...]) -> Derivatives:
         """Return the network's derivatives at the points and their partners, all found in one pass."""
-        both = (
-            points.coordinates if points.partner is None else torch.cat([points.coordinates, points.partner])
-        )
-        values = taylor.derivatives(self.network, both, orders)
+        places = [points.coordinates] if points.partner is None else [points.coordinates, points.partner]
+        values = taylor.derivatives(self.network, torch.cat(places), orders)
 
         def derivatives(coordinates: Array, wanted: Sequence[Derivative]) -> dict[Derivative, Tensor]:
             rows = slice(len(points), None) if coordinates is points.partner else slice(len(points))
@@ -123,9 +117,8 @@ class ResidualNetwork(NeuralSolver[Residual]):
         def evaluate(points: np.ndarray) -> np.ndarray:
             parameter = next(self.network.parameters())
             with torch.no_grad():
-                rows = torch.as_tensor(points, dtype=parameter.dtype, device=parameter.device).split(
-                    EVALUATION_ROWS
-                )
-                return torch.cat([self.network(block) for block in rows]).cpu().double().numpy()
+                rows = torch.as_tensor(points, dtype=parameter.dtype, device=parameter.device)
+                blocks = [self.network(block) for block in rows.split(EVALUATION_ROWS)]
+                return torch.cat(blocks).cpu().double().numpy()
 
         return evaluate
