@@ -1,6 +1,7 @@
 """Linear and nonlinear systems of collocation: direct factorisations and Newton's method."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -27,7 +28,7 @@ class Factor:
     """
 
     def __init__(self, matrix: csc_array) -> None:
-        n = np.shape(matrix)[0]
+        n = len(matrix.indptr) - 1
         if not np.isfinite(matrix.data).all():
             raise SolveError("the linearisation is not finite")
         if matrix.nnz > DENSE * n**1.5:
@@ -55,9 +56,10 @@ def solve_linear(matrix: csc_array, right: np.ndarray) -> np.ndarray:
         SolveError: more directions are free, or the system is not square, and it is too large for least
             squares.
     """
+    columns = len(matrix.indptr) - 1
     size = np.maximum(abs(matrix).max(axis=1).toarray().ravel(), 1e-300)
     matrix, right = csc_array(diags_array(1 / size) @ matrix), right / size
-    if len(right) == np.shape(matrix)[1]:
+    if len(right) == columns:
         try:
             factor = Factor(matrix)
             start = np.random.default_rng(0).standard_normal(len(right))
@@ -68,9 +70,10 @@ def solve_linear(matrix: csc_array, right: np.ndarray) -> np.ndarray:
                 return solution
         except SolveError:
             pass
-    if np.shape(matrix)[1] > LEAST_SQUARES:
+    if columns > LEAST_SQUARES:
         raise SolveError(SINGULAR)
-    return linalg.lstsq(matrix.toarray(), right, lapack_driver="gelsy", cond=1e-14)[0]
+    found: Any = linalg.lstsq(matrix.toarray(), right, lapack_driver="gelsy", cond=1e-14)
+    return found[0]
 
 
 def _deflated(matrix: csc_array, factor: Factor, start: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -89,7 +92,7 @@ def newton(
     start: np.ndarray,
     tolerance: float,
 ) -> tuple[np.ndarray, list[float]]:
-    """Return a zero of the residual and each Newton step's relative size; steps are halved until they descend.
+    """Return a zero of the residual and each step's relative size, halving steps until they descend.
 
     Raises:
         SolveError: no descent, or too many steps.

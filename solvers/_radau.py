@@ -1,4 +1,4 @@
-"""Time marching of collocated problems by Radau IIA, halving pieces of space that a step leaves unresolved."""
+"""Time marching of collocated problems by Radau IIA, halving pieces that a step leaves unresolved."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,11 @@ STAGES = 7
 SMALLEST = 1e-11
 """The smallest step, relative to the whole of time."""
 CLASH = 1000 * SMALLEST
-"""So long after the start the smallest step is taken whatever its error."""
+"""So long after the start the smallest step is taken whatever its error: what clashes there dies out."""
+FIRST = 20
+"""The share of time that the first step tries is one over this."""
+FINEST = 2e-13
+"""The smallest tolerance; rounding is not far below."""
 ITERATIONS = 12
 FLOOR = 1e-3
 """A field smaller than this share of the greatest one is measured against that share."""
@@ -99,10 +103,12 @@ class Marcher:
         self.y, self.scale = self._initial()
 
     def _initial(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return y and its scale at the start, resolved so well that no error comes from it."""
+        tolerance = max(0.01 * self.tolerance, FINEST)
         while True:
             y = self.made.system.initial(self.start)
             scale = self._sizes(y[:, None])
-            finer = self._finer(y[:, None], scale)
+            finer = self._finer(y[:, None], self._units(scale, (self.end - self.start) / FIRST), tolerance)
             if finer is None:
                 return y, scale
             self.made.system = finer
@@ -114,13 +120,11 @@ class Marcher:
             SolveError: Newton does not converge, or the error does not fall, even with the smallest step.
         """
         made, whole = self.made, self.end - self.start
-        h = whole / 20
+        h = whole / FIRST
         while made.times[-1] < self.end:
             t = made.times[-1]
             h = self.end - t if t + 1.1 * h > self.end else h
-            clash = (
-                t - self.start < CLASH * whole
-            )  # conditions that contradict each other die out in small steps
+            clash = t - self.start < CLASH * whole
             if clash:
                 h = max(h, SMALLEST * whole)
             elif h < SMALLEST * whole:
@@ -136,14 +140,13 @@ class Marcher:
                 h, made.counts["rejected"] = h / 4, made.counts["rejected"] + 1
                 continue
             largest = np.maximum(self.scale, self._sizes(stages))
-            error = (
-                max(self._sizes((stages @ self.tableau.tail)[:, None]) / _floored(largest)) / self.tolerance
-            )
+            tails = self._sizes((stages @ self.tableau.tail)[:, None])
+            error = max(tails / self._units(largest, h)) / self.tolerance
             factor = 0.85 * max(error, 1e-9) ** (-1 / STAGES)
             if error > 1 and not forced:
                 h, made.counts["rejected"] = h * np.clip(factor, 0.1, 0.7), made.counts["rejected"] + 1
                 continue
-            finer = self._finer(stages, largest)
+            finer = self._finer(stages, self._units(largest, h), self.tolerance)
             if finer is not None:
                 self._move(finer)
                 continue
@@ -185,7 +188,7 @@ class Marcher:
             self.made.counts["iterations"] += 1
             if not np.isfinite(stages).all():
                 return None
-            size = max(self._sizes(change) / _floored(np.maximum(self.scale, self._sizes(stages))))
+            size = max(self._sizes(change) / self._units(np.maximum(self.scale, self._sizes(stages)), h))
             ratio = size / before
             if size < enough or (iteration and ratio < 1 and size * ratio / (1 - ratio) < enough):
                 self.stale = iteration > 0 and ratio > 0.3
@@ -226,9 +229,21 @@ class Marcher:
     def _sizes(self, values: np.ndarray) -> np.ndarray:
         return np.array([np.abs(b).max() for b in self.made.system.split(values)])
 
-    def _finer(self, values: np.ndarray, scale: np.ndarray) -> System | None:
+    def _units(self, scale: np.ndarray, h: float) -> np.ndarray:
+        """Return what an error in each block is measured against in a step of length h.
+
+        A rate counts by what it adds to its field within the step: where a condition holds the field, the rate follows
+        from it by differentiation, and only that product is bounded (E. Hairer and G. Wanner, Solving ordinary
+        differential equations II, Springer 1996, on systems of index 2).
+        """
+        weight = np.array([h**j for _, j in self.made.system.blocks])
+        fields = np.array([f for f, _ in self.made.system.blocks])
+        size = np.array([(scale * weight)[fields == f].max() for f in fields])
+        return np.maximum(size, FLOOR * size.max()) / weight if size.max() else np.ones_like(size)
+
+    def _finer(self, values: np.ndarray, units: np.ndarray, tolerance: float) -> System | None:
         system = self.made.system
-        unresolved = system.unresolved(values, _floored(scale), self.tolerance)
+        unresolved = system.unresolved(values, units, tolerance)
         if not unresolved:
             return None
         mesh = system.mesh.refined(unresolved)
@@ -247,8 +262,3 @@ class Marcher:
         transfer = before.transfer(finer)
         self.made.steps = [transfer @ s for s in self.made.steps]
         self.made.system, self.y = finer, transfer @ self.y
-
-
-def _floored(scale: np.ndarray) -> np.ndarray:
-    greatest = scale.max()
-    return np.maximum(scale, FLOOR * greatest) if greatest else np.ones_like(scale)

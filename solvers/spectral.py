@@ -16,13 +16,12 @@ from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
 
-from ._collocated import Layout, Mesh, System
+from ._collocated import System
+from ._layout import Layout, Mesh
 from ._newton import newton
-from ._radau import STAGES, Marcher, Report, Tableau
+from ._radau import FINEST, STAGES, Marcher, Report, Tableau
 
 Notes = dict[str, float | str]
-FINEST = 2e-13
-"""The smallest local tolerance; rounding is not far below."""
 REPEATS = 4
 """Resolutions tried before a tolerance counts as missed."""
 
