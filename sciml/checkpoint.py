@@ -71,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         return {**checkpoint, "state_dict": dict(checkpoint["state_dict"])}
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
         raise UserError(f"expected tensors and plain values in {path}, found none; train again") from None
 
 

@@ -56,7 +56,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     told = replace(context, progress=courier) if courier else context
     descent = Descent(module, problem, told, signals, precision)
     module.automatic_optimization = False
-    module.advance = descent.advance
+    module.advance = (lambda: courier.advance(descent)) if courier else descent.advance
     with _quiet(), signals:
         trainer = _trainer(training, gpu, [descent, *([courier.callback(descent)] if courier else [])])
         feed = itertools.repeat(0)
@@ -143,7 +143,9 @@ def _forward(trainer: Trainer, number: int) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's advice to itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [
+        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing")
+    ]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -146,7 +146,8 @@ class Descent(Callback):
             if check or state.step % training.checkpoint_every == 0:
                 reason = self._reason()
                 break
-        state.seconds = self._seconds()
+        if evaluation or reason == "max_seconds":
+            state.seconds = self._seconds()
         if evaluation and (check or reason not in ("", "interrupted")):
             self._check(evaluation)
             reason = reason or self._reason()

@@ -140,10 +140,11 @@ class LineSearch:
         self.scale = 1.0
 
     def begin(self) -> None:
-        """Begin on a new batch, with the scale that brings the loss here to about a million."""
+        """Begin on a new batch, with the scale that brings the loss here to about 1, or 2²⁰ in float64."""
         self.known.clear()
         evaluation = self.objective.evaluate()
-        self.scale = 2.0 ** (20 - math.frexp(evaluation.total)[1])
+        lift = 20 if self.objective.parameters[0].dtype == torch.float64 else 0  # squares overflow in float32
+        self.scale = 2.0 ** (lift - math.frexp(evaluation.total)[1])
         self._keep(self._here(), evaluation)
 
     def start(self) -> Evaluation:

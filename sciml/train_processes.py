@@ -69,6 +69,14 @@ class Courier(Progress):
         """Return what sends the outcome when a training ends."""
         return _Outcome(self._queue, descent)
 
+    def advance(self, descent: Descent) -> None:
+        """Let a descent advance, and send what stops it."""
+        try:
+            descent.advance()
+        except (SolveError, UserError) as error:
+            self._queue.put(("failure", error))
+            raise
+
     @contextmanager
     def carrying(self, descent: Descent) -> Iterator[None]:
         """Pass on what the processes send, and give ``descent`` their outcome.
@@ -115,7 +123,3 @@ class _Outcome(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self._queue.put(("state", (asdict(self._descent.state), self._descent.interrupted)))
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, (SolveError, UserError)):
-            self._queue.put(("failure", exception))
