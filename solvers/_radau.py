@@ -232,9 +232,9 @@ class Marcher:
     def _units(self, scale: np.ndarray, h: float) -> np.ndarray:
         """Return what an error in each block is measured against in a step of length h.
 
-        A rate counts by what it adds to its field within the step: where a condition holds the field, the rate follows
-        from it by differentiation, and only that product is bounded (E. Hairer and G. Wanner, Solving ordinary
-        differential equations II, Springer 1996, on systems of index 2).
+        A rate counts by what it adds to its field within the step: where a condition holds the field, the rate
+        follows from it by differentiation, and only that product is bounded (E. Hairer and G. Wanner, Solving
+        Ordinary Differential Equations II, Springer 1996, on systems of index 2).
         """
         weight = np.array([h**j for _, j in self.made.system.blocks])
         fields = np.array([f for f, _ in self.made.system.blocks])

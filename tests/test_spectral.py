@@ -45,7 +45,7 @@ class Wave(Manufactured):
 
 
 class Pulse(Wave):
-    """Second order in time on several pieces, sent in at one end and absorbed at the other by ``u_x + u_t = 0``."""
+    """Second order in time on several pieces, sent in at one end and absorbed at the other."""
 
     def conditions(self):
         pulse = lambda x: torch.exp(-200 * (x - 0.2) ** 2)  # noqa: E731
