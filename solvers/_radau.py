@@ -232,7 +232,7 @@ class Marcher:
     def _units(self, scale: np.ndarray, h: float) -> np.ndarray:
         """Return what an error in each block is measured against in a step of length h.
 
-        A rate counts by what it adds to its field within the step: where a condition holds the field, the rate
+        A rate counts by what it adds to its field within the step: where a condition holds it, the rate
         follows from it by differentiation, and only that product is bounded (E. Hairer and G. Wanner, Solving
         Ordinary Differential Equations II, Springer 1996, on systems of index 2).
         """
