@@ -24,8 +24,8 @@ class Prior:
 
     def quantile(self, unit: Tensor) -> Tensor:
         """Map points of the unit cube to parameters by inverse distributions, both (n, parameters)."""
-        # icdf is infinite at 0 and 1
-        inside = unit.clamp(torch.finfo(unit.dtype).tiny, 1 - torch.finfo(unit.dtype).eps / 2)
+        edge = torch.finfo(unit.dtype).eps / 2  # inverse distributions are infinite at 0 and 1
+        inside = unit.clamp(edge, 1 - edge)
         return torch.stack([law.icdf(u) for law, u in zip(self.marginals, inside.T, strict=True)], dim=1)
 
     def contains(self, theta: Tensor) -> Tensor:
