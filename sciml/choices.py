@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciml.errors import UserError
-from sciml.registry import NAME, Entry, Group, entries, find, offers
+from sciml.errors import UserError, short
+from sciml.registry import Entry, Group, entries, find, offers
 
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel carries the folder inside the package, a checkout has it beside the package.
@@ -36,9 +36,8 @@ def choose(group: Group, name: str) -> Choice:
     Raises:
         UserError: there is none.
     """
-    variant = CONFIGS / group / f"{name}.yaml"
-    if NAME.fullmatch(name) and variant.is_file():
-        entry = find(group, str(read_yaml(variant)["defaults"][0]))
+    if name in variants(group):
+        entry = find(group, str(read_yaml(CONFIGS / group / f"{name}.yaml")["defaults"][0]))
         return Choice(entry, entry.name, name)
     entry = find(group, name)
     base = entry.name if entry.module else f"{entry.source.node.name.lower()}_of_the_user"
@@ -83,7 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} holds YAML aliases; expected plain values")
         value = yaml.safe_load(text)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {short(str(path))}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"{path} is not YAML; expected a mapping of plain values") from None
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):

@@ -25,6 +25,11 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal
 
 
+def short(text: str) -> str:
+    """Return a text as a message shows it: quoted, and cut where it is long."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean 'x'?`` for the known name nearest to ``name``, or an empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,13 +1,14 @@
 """One run from its configuration to its folder."""
 
+import csv
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -22,6 +23,9 @@ from sciml.runs import CONFIG, METRICS, PROVENANCE, SOLUTION, write_json
 from sciml.solution import Posterior, Solution
 from sciml.solution_file import write_solution
 from sciml.solver import Context, Solver
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -253,6 +257,19 @@ def _write_outcome(
     }
     write_solution(folder / SOLUTION, problem.table(outcome.solution), outcome.solution.state, attributes)
     (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in problem.figures(outcome.solution):
+    for name, figure in _figures(folder, problem, outcome.solution):
         with replacing(folder / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
+
+
+def _figures(folder: Path, problem: Problem, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
+    yield from problem.figures(solution)
+    path = folder / "history.csv"
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows:
+        from sciml.figures import history_figure
+
+        yield "history", history_figure({name: [row[name] for row in rows] for name in rows[0]})

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sciml.errors import UserError, did_you_mean
+from sciml.errors import UserError, did_you_mean, short
 from sciml.source import Source, classes, locate
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def find(group: Group, name: str) -> Entry:
         form = (
             "" if NAME.fullmatch(name) else " (expected letters a-z, digits and _, or path/to/file.py:Class)"
         )
-        raise UserError(f"no {group} {name!r}{did_you_mean(name, known)}{form} (known: {', '.join(known)})")
+        raise UserError(
+            f"no {group} {short(name)}{did_you_mean(name, known)}{form} (known: {', '.join(known)})"
+        )
     return known[name]
 
 
@@ -168,13 +170,14 @@ def _named_class(path: Path) -> Source:
 
 def _find_in_file(group: Group, name: str) -> Entry:
     file, _, wanted = name.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise UserError(f"no file {file!r} for {group}={name}")
+    try:
+        path = Path(file).resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise UserError(f"no file {short(file)} for the {group}") from None
     known = classes(path)
     if wanted not in known:
         near, listed = did_you_mean(wanted, known), ", ".join(known) or "none"
-        raise UserError(f"{file} holds no class {wanted!r}{near} (known: {listed})")
+        raise UserError(f"{path} holds no class {short(wanted)}{near} (known: {listed})")
     return Entry(group, f"{path}:{wanted}", known[wanted], None)
 
 

@@ -110,7 +110,7 @@ def load(folder: str | Path, trust: bool = False) -> Run:
         UserError: a folder that is no run folder, an unfinished run, or code that is not trusted.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
+    if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is not a run folder; expected {CONFIG} in it")
     config = read_config(folder / CONFIG)
     if not trust:
@@ -128,8 +128,6 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
         UserError: the file is damaged.
     """
     path = folder / METRICS
-    if not path.exists():
-        return None
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         wanted = {
@@ -144,6 +142,8 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
             "stop_reason",
         }
         missing = sorted(wanted - set(metrics))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is not readable JSON; run again") from None
     if missing or not isinstance(metrics, dict):

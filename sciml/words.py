@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sciml.choices import Choice, choose, default_solver, presets
-from sciml.errors import UserError, did_you_mean
+from sciml.errors import UserError, did_you_mean, short
 from sciml.registry import Entry, entries, find, offers
 from sciml.source import classes
 
@@ -61,7 +61,7 @@ def read_words(words: Sequence[str]) -> Request | Resumption:
     given = _pairs(words)
     compare = given.pop("compare", "true")
     if compare not in _BOOLEANS:
-        raise UserError(f"compare should be true or false, got {_short(compare)!r}")
+        raise UserError(f"compare should be true or false, got {short(compare)}")
     if "resume" in given:
         folder = Path(given.pop("resume"))
         named = [find(g, given.pop(g)).name for g in ("problem", "solver") if ".py:" in given.get(g, "")]
@@ -71,7 +71,7 @@ def read_words(words: Sequence[str]) -> Request | Resumption:
     for key in given:
         if key not in _PLAIN and not _is_parameter(key):
             known = ", ".join([*_PLAIN, *(f"{s}.<parameter>" for s in _SECTIONS)])
-            raise UserError(f"no key {_short(key)!r}{did_you_mean(key, _PLAIN)} (known: {known})")
+            raise UserError(f"no key {short(key)}{did_you_mean(key, _PLAIN)} (known: {known})")
     if "problem" not in given:
         raise UserError(f"expected problem=<name> (known: {', '.join(entries('problem'))})")
     problem = choose("problem", given["problem"])
@@ -79,7 +79,7 @@ def read_words(words: Sequence[str]) -> Request | Resumption:
     preset = given.get("trainer", "auto")
     if preset not in presets():
         raise UserError(
-            f"no trainer {_short(preset)!r}{did_you_mean(preset, presets())} (known: {', '.join(presets())})"
+            f"no trainer {short(preset)}{did_you_mean(preset, presets())} (known: {', '.join(presets())})"
         )
     _check_parameters(given, problem.entry, solver.entry)
     if not offers(problem.entry, solver.entry):
@@ -103,19 +103,19 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
         key, equals, value = word.partition("=")
         if word.startswith(("+", "~")):
             raise UserError(
-                f"{_short(word)!r}: keys are neither added nor removed; write key=value with a known key"
+                f"{short(word)}: keys are neither added nor removed; write key=value with a known key"
             )
         if word.startswith("-"):
-            raise UserError(f"no option {_short(word)!r} (known: --json, --debug, --help)")
+            raise UserError(f"no option {short(word)} (known: --json, --debug, --help)")
         if not equals:
-            raise UserError(f"expected key=value, got {_short(word)!r}; for instance problem=heat")
+            raise UserError(f"expected key=value, got {short(word)}; for instance problem=heat")
         if "_target_" in word or "${" in word:
             raise UserError(
-                f"{_short(word)!r}: settings name no code and refer to nothing; write the value itself"
+                f"{short(word)}: settings name no code and refer to nothing; write the value itself"
             )
         if not re.fullmatch(r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)*", key):
             raise UserError(
-                f"{_short(key)!r} is not a key{did_you_mean(key, _PLAIN)} (known: {', '.join(_PLAIN)})"
+                f"{short(key)} is not a key{did_you_mean(key, _PLAIN)} (known: {', '.join(_PLAIN)})"
             )
         if len(word) > _LONGEST or not value.isprintable():
             raise UserError(
@@ -125,10 +125,6 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{key} is given twice; give it once")
         given[key] = value
     return given
-
-
-def _short(word: str) -> str:
-    return word if len(word) <= 60 else f"{word[:57]}..."
 
 
 def _check_parameters(given: Mapping[str, str], problem: Entry, solver: Entry) -> None:
@@ -144,7 +140,7 @@ def _check_parameters(given: Mapping[str, str], problem: Entry, solver: Entry) -
         known = source.parameters()
         if name not in known:
             near, listed = did_you_mean(name, known), ", ".join(known) or "none"
-            raise UserError(f"{owner} has no parameter {_short(name)!r}{near} (known: {listed})")
+            raise UserError(f"{owner} has no parameter {short(name)}{near} (known: {listed})")
 
 
 def _view_misfit(problem: Entry, solver: Entry) -> str:

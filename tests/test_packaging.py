@@ -25,7 +25,8 @@ from sciml.choices import CONFIGS, presets
 from sciml.compose import compose
 from sciml.words import read_words
 config, _ = compose(read_words(["problem=heat_fast", "solver=trivial", "trainer=ddp"]))
-print(json.dumps([sciml.__file__, problems.__file__, solvers.__file__, str(CONFIGS), config.problem, config.trainer["devices"]]))
+files = [module.__file__ for module in (sciml, problems, solvers)]
+print(json.dumps([*files, str(CONFIGS), config.problem, config.trainer["devices"]]))
 """
 
 

@@ -87,7 +87,7 @@ def test_a_users_file_is_found(fisher: Path):
         ("../heat", "expected letters"),
         ("Heat", "expected letters"),
         ("_grid", "no problem '_grid'"),
-        ("nowhere.py:Heat", "no file 'nowhere.py'"),
+        ("nowhere.py:Heat", "no file 'nowhere.py' for the problem"),
         ("{file}:Fischer", "did you mean 'Fisher'"),
     ],
 )

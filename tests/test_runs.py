@@ -10,22 +10,28 @@ import xarray
 
 import sciml
 from problems.heat import Heat
-from sciml.compose import compose, config_hash, read_config
+from sciml.compose import Config, Made, compose, config_hash, read_config
 from sciml.errors import SolveError, UserError
 from sciml.execution import execute
 from sciml.progress import Progress
 from sciml.runs import load, new_folder
 from sciml.solution import Solution
 from sciml.solution_file import read_state, write_solution
-from sciml.words import read_words
+from sciml.words import Request, read_words
 from solvers.spectral import Spectral
 
 WORDS = ("problem=heat", "solver=spectral", "solver.tolerance=1e-4", "problem.diffusivity=0.2", "seed=3")
 
 
+def composed(*words: str) -> tuple[Config, Made]:
+    request = read_words(words)
+    assert isinstance(request, Request)
+    return compose(request)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config, made = compose(read_words(WORDS))
+    config, made = composed(*WORDS)
     folder = new_folder(config, ("heat", "spectral"), tmp_path_factory.mktemp("runs"))
     execute(config, made, folder, Progress())
     return folder
@@ -73,7 +79,7 @@ def test_xarray_opens_a_solution_with_names(folder: Path):
 
 def test_the_hash_tells_configurations_apart_and_not_folders():
     def hashed(*words: str) -> str:
-        return compose(read_words([*WORDS[:2], *words]))[0].hash
+        return composed(*WORDS[:2], *words)[0].hash
 
     base = hashed()
     assert hashed("run.dir=elsewhere", "compare=false") == base
@@ -89,7 +95,7 @@ def test_the_hash_tells_configurations_apart_and_not_folders():
 
 
 def test_a_solver_that_breaks_down_leaves_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config, made = compose(read_words(WORDS))
+    config, made = composed(*WORDS)
 
     def diverge(*_: object) -> None:
         raise SolveError("Newton diverged")
@@ -105,7 +111,7 @@ def test_a_solver_that_breaks_down_leaves_its_reason(tmp_path: Path, monkeypatch
 
 
 def test_an_error_that_is_not_a_number_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config, made = compose(read_words(WORDS))
+    config, made = composed(*WORDS)
     monkeypatch.setattr(Heat, "score", lambda *_: {"relative_l2": float("nan")})
     with pytest.raises(SolveError, match="not a finite number"):
         execute(config, made, tmp_path / "run", Progress())
@@ -113,7 +119,7 @@ def test_an_error_that_is_not_a_number_is_a_failure(tmp_path: Path, monkeypatch:
 
 
 def test_what_cannot_be_had_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config, made = compose(read_words(WORDS))
+    config, made = composed(*WORDS)
 
     def refuse(*_: object) -> None:
         raise UserError("no GPU")
@@ -125,7 +131,7 @@ def test_what_cannot_be_had_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_folder_that_holds_something_is_refused(folder: Path):
-    config, made = compose(read_words(WORDS))
+    config, made = composed(*WORDS)
     before = (folder / "metrics.json").read_bytes()
     with pytest.raises(UserError, match="is not empty"):
         execute(config, made, folder, Progress())
@@ -167,7 +173,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, config: str, messag
 def test_damaged_metrics_are_one_line(tmp_path: Path, metrics: str):
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "metrics.json").write_text(metrics)
-    with pytest.raises(UserError, match="metrics.json"):
+    with pytest.raises(UserError, match=r"metrics\.json"):
         load(tmp_path)
 
 
@@ -176,8 +182,8 @@ def test_a_solution_of_another_solver_is_one_line(folder: Path, tmp_path: Path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "config.yaml").write_text(CONFIG)
     with h5py.File(tmp_path / "solution.h5", "r+") as file:
-        for name in list(file["state"]):
-            del file["state"][name]
+        del file["state"]
+        file.create_group("state")
     with pytest.raises(UserError, match="does not fit spectral"):
         _ = load(tmp_path).solution
 
@@ -263,7 +269,7 @@ def test_the_state_is_kept_to_the_bit(tmp_path: Path):
 
 
 def test_a_config_survives_its_file(folder: Path):
-    assert read_config(folder / "config.yaml") == compose(read_words(WORDS))[0]
+    assert read_config(folder / "config.yaml") == composed(*WORDS)[0]
 
 
 def test_what_a_notebook_shows_is_escaped():

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sciml.errors import Interrupted, SolveError, UserError, did_you_mean
+from sciml.errors import Interrupted, SolveError, UserError, did_you_mean, short
 
 COMMANDS = {
     "train": (
@@ -51,9 +51,8 @@ def _dispatch(words: list[str]) -> int:
         print(version("sciml-solvers"))
         return 0
     if command not in COMMANDS:
-        shown = command if len(command) <= 60 else f"{command[:57]}..."
         known = ", ".join(COMMANDS)
-        raise UserError(f"no command {shown!r}{did_you_mean(command, COMMANDS)} (known: {known})")
+        raise UserError(f"no command {short(command)}{did_you_mean(command, COMMANDS)} (known: {known})")
     return importlib.import_module(COMMANDS[command][0]).main(rest)
 
 

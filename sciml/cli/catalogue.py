@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sciml.choices import choose, variants
-from sciml.errors import UserError
+from sciml.errors import UserError, short
 from sciml.registry import Group, entries
 
 USAGE = """usage: sciml list [problems|solvers]
@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     unknown = [w for w in words if w not in ("problems", "solvers")]
     if unknown:
-        raise UserError(f"sciml list has no {unknown[0][:60]!r} (known: problems, solvers)")
+        raise UserError(f"sciml list has no {short(unknown[0])} (known: problems, solvers)")
     groups: tuple[Group, ...] = ("problem", "solver")
     shown: list[Group] = [g for g in groups if not words or f"{g}s" in words]
     print("\n\n".join(f"{g}s\n" + "\n".join(_lines(g)) for g in shown))

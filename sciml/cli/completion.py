@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sciml.choices import choose, default_solver, presets, variants
 from sciml.cli import COMMANDS
-from sciml.errors import UserError
+from sciml.errors import UserError, short
 from sciml.registry import Group, entries
 
 USAGE = """usage: sciml completion bash|zsh
@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     scripts = {"bash": _BASH, "zsh": _ZSH}
     if words[0] not in scripts or len(words) > 1:
-        raise UserError(f"sciml completion knows bash and zsh, got {' '.join(words)[:60]!r}")
+        raise UserError(f"sciml completion knows bash and zsh, got {short(' '.join(words))}")
     print(scripts[words[0]])
     return 0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sciml.errors import UserError
+from sciml.errors import UserError, short
 from sciml.registry import entries, misfits
 
 USAGE = """usage: sciml matrix
@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> int:
         print(USAGE)
         return 0
     if words:
-        raise UserError(f"sciml matrix takes no arguments, got {words[0][:60]!r}")
+        raise UserError(f"sciml matrix takes no arguments, got {short(words[0])}")
     solvers = list(entries("solver"))
     width = max(map(len, entries("problem")))
     print(" " * width, *solvers, sep="  ")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sciml.choices import choose
-from sciml.errors import UserError, did_you_mean
+from sciml.errors import UserError, did_you_mean, short
 from sciml.registry import Entry, Group, entries, fitting, misfits
 
 USAGE = """usage: sciml show problem=NAME | solver=NAME
@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> int:
     key, _, name = words[0].partition("=")
     if key not in groups:
         near = did_you_mean(key, groups)
-        raise UserError(f"sciml show has no {key[:60]!r}{near} (known: problem=<name>, solver=<name>)")
+        raise UserError(f"sciml show has no {short(key)}{near} (known: problem=<name>, solver=<name>)")
     group = groups[groups.index(key)]
     entry = choose(group, name).entry
     lines = _problem(entry) if group == "problem" else _solver(entry)

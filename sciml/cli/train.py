@@ -90,8 +90,8 @@ def _run(config: "Config", made: "Made", folder: Path, resume: bool, began: floa
     from sciml.execution import execute
     from sciml.runs import read_metrics
 
-    metrics = read_metrics(folder)
-    if resume and metrics and metrics["status"] == "ok":
+    metrics = read_metrics(folder) if resume else None
+    if metrics and metrics["status"] == "ok":
         _say(f"the run in {folder} has ended already")
         return
     with TerminalProgress(f"{made[0].name}/{made[1].name}") as progress:
