@@ -58,7 +58,7 @@ class Residual(Problem):
         """Return where the equations hold."""
 
     @abstractmethod
-    def equations(self, *fields: Any) -> Any:
+    def equations(self, *fields: Any, **coordinates: Any) -> Any:
         """Return the residual, or one per equation, written on fields and on coordinates by name."""
 
     @abstractmethod
