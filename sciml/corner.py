@@ -10,12 +10,12 @@ from sciml.problem import Variable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 3000
-"""Samples drawn in a panel; more only blacken it."""
+SHOWN = 1500
+"""Samples of each kind in a panel; more only blacken it."""
 
 
 def corner_figure(parameters: Sequence[Variable], samples: np.ndarray, reference: np.ndarray) -> "Figure":
-    """Draw posterior samples over reference samples: marginals on the diagonal, pairs of parameters below.
+    """Draw reference samples over posterior samples: marginals on the diagonal, pairs of parameters below.
 
     Args:
         parameters: names and units of the columns.
@@ -24,16 +24,16 @@ def corner_figure(parameters: Sequence[Variable], samples: np.ndarray, reference
     """
     from matplotlib.figure import Figure
 
-    size = len(parameters)
-    figure = Figure(figsize=(2.6 * size + 0.6, 2.6 * size + 0.6), layout="constrained")
-    axes: Any = figure.subplots(size, size, squeeze=False, sharex="col")
-    sources = ((reference, "reference", "0.55"), (samples, "solution", "C0"))
-    for i, j in np.ndindex(size, size):
+    count = len(parameters)
+    figure = Figure(figsize=(2.6 * count + 0.6, 2.6 * count + 0.6), layout="constrained")
+    axes: Any = figure.subplots(count, count, squeeze=False, sharex="col")
+    sources = ((samples, "solution", "C0", 3.0), (reference, "reference", "black", 0.8))
+    for i, j in np.ndindex(count, count):
         panel = axes[i, j]
         if j > i:
             panel.set_axis_off()
             continue
-        for values, label, colour in sources:
+        for values, label, colour, size in sources:
             if i == j:
                 low, high = reference[:, i].min(), reference[:, i].max()
                 bins = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 61)
@@ -41,8 +41,8 @@ def corner_figure(parameters: Sequence[Variable], samples: np.ndarray, reference
                 panel.set_yticks([])
             else:
                 x, y = values[:SHOWN, j], values[:SHOWN, i]
-                panel.plot(x, y, ".", markersize=1.2, color=colour, alpha=0.5, rasterized=True)
-        if i == size - 1:
+                panel.plot(x, y, ".", markersize=size, color=colour, alpha=0.6, rasterized=True)
+        if i == count - 1:
             panel.set_xlabel(_label(parameters[j]))
         if j == 0 and i > 0:
             panel.set_ylabel(_label(parameters[i]))
