@@ -9,6 +9,7 @@ import functools
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -155,4 +156,6 @@ def _set(values: Mapping[str, str | None]) -> None:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of numpy, met by deepxde
+            yield
