@@ -98,21 +98,18 @@ heavy = sorted({HEAVY!r} & set(sys.modules))
 assert not heavy, heavy
 sys.exit(code)
 """
-    seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, "-c", probe]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == code, done.stderr
+        assert len(done.stderr.splitlines()) == (code == 2)
         # CPU seconds: wall-clock seconds also count whatever else the machine does.
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if min(seconds) < 0.2:
-            break
-    assert min(seconds) < 0.2
-    if code == 2:
-        assert len(done.stderr.splitlines()) == 1
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if seconds < 0.2:
+            return
+    pytest.fail("three attempts took 0.2 s of CPU time or more each")
 
 
 MISTAKES = [
@@ -192,15 +189,16 @@ def test_debug_shows_the_traceback():
 # fmt: off
 _KEYS = [
     "problem", "solver", "trainer", "seed", "compare", "problem.diffusivity", "solver.tolerance",
-    "solver.unknowns", "trainer.max_steps", "trainer.precision", "resume", "x", "problem.", ".", "problem.a.b",
+    "solver.unknowns", "trainer.max_steps", "trainer.precision", "resume", "x", "problem.", ".",
+    "problem.a.b",
 ]
 _VALUES = [
-    "heat", "spectral", "trivial", "cpu", "1", "-1", "0.5", "1e-3", "1e999", "nan", "inf", "null", "true", "None",
-    "[]", "[1,2]", "{a:1}", "{a:{b:[1]}}", "'x'", '"', "'", "\\", "a=b", "a:b", "../x", "/etc/passwd", "x.py:X",
-    "${oc.env:HOME}", "${x}", "$", "???", "&a", "*a", "!!python/object:os.system", "_target_", "1,2", "range(1)",
-    "choice(1,2)", "glob(*)", "int(1)", "float(x)", "json_str(1)", "(", ")", "]", "[[", "{", "}", "ünï", "🙂",
-    "%", "#", "@", "~", "+", "-", "0x10", "1_0", ":", "hydra", "--", "", " ", "a b", "\x00", "\t", "\n",
-    "9" * 400, "[" * 300, "1" * 5000, "a" * 300 + ".py:X",
+    "heat", "spectral", "trivial", "cpu", "1", "-1", "0.5", "1e-3", "1e999", "nan", "inf", "null", "true",
+    "None", "[]", "[1,2]", "{a:1}", "{a:{b:[1]}}", "'x'", '"', "'", "\\", "a=b", "a:b", "../x",
+    "/etc/passwd", "x.py:X", "${oc.env:HOME}", "${x}", "$", "???", "&a", "*a", "!!python/object:os.system",
+    "_target_", "1,2", "range(1)", "choice(1,2)", "glob(*)", "int(1)", "float(x)", "json_str(1)", "(", ")",
+    "]", "[[", "{", "}", "ünï", "🙂", "%", "#", "@", "~", "+", "-", "0x10", "1_0", ":", "hydra", "--", "",
+    " ", "a b", "\x00", "\t", "\n", "9" * 400, "[" * 300, "1" * 5000, "a" * 300 + ".py:X",
 ]
 _GOOD = [
     "seed=1", "problem.diffusivity=0.5", "trainer=cpu", "trainer.max_steps=null", "trainer.precision=64",
