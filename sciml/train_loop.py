@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,31 +20,7 @@ from sciml.problem import Problem
 from sciml.solver import Context
 from sciml.train_objective import Evaluation, LineSearch, Objective
 from sciml.train_signals import Signals
-
-
-@dataclass
-class State:
-    """How far a training has come; a checkpoint carries it along with the networks and the optimisers.
-
-    ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience;
-    ``history`` is the length of the history in bytes; ``scale`` is that of the line search; ``converged``
-    says that L-BFGS ended the last phase before its steps were over.
-    """
-
-    step: int = 0
-    closures: int = 0
-    seconds: float = 0.0
-    phase: int = 0
-    phase_step: int = 0
-    loss: float = math.inf
-    error: float = math.inf
-    best: float = math.inf
-    stale: int = 0
-    history: int = 0
-    scale: float = 1.0
-    converged: bool = False
-    device: str = "cpu"
-    stop_reason: str = ""
+from sciml.train_state import Limits, State
 
 
 class Descent(Callback):
@@ -70,6 +46,7 @@ class Descent(Callback):
         self.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self._module, self._problem, self._context = module, problem, context
         self._signals, self._precision = signals, precision
+        self._limits = Limits.of(context.training)
         self._phases = module.schedule()
         scheduled = sum(phase.steps for phase in self._phases)
         self._steps = min(scheduled, context.training.max_steps or scheduled)
@@ -161,25 +138,28 @@ class Descent(Callback):
 
     def _reason(self) -> str:
         """Return why the training should end here, or nothing."""
-        training, state = self._context.training, self.state
+        limits, state = self._limits, self.state
         interrupted, late = self._objective.agreed if self._shared else self._votes()
-        reasons = {
-            "interrupted": interrupted,
-            "target_loss": training.target_loss is not None and state.loss <= training.target_loss,
-            "target_error": training.target_error is not None and state.error <= training.target_error,
-            "patience": training.patience is not None and state.stale >= training.patience,
-            "max_seconds": late,
-            "max_closures": training.max_closures is not None and state.closures >= training.max_closures,
-            "max_steps": training.max_steps is not None and state.step >= training.max_steps,
-            "converged": state.phase == len(self._phases) and state.converged,
-            "schedule": state.phase == len(self._phases),
-        }
-        return next((name for name, met in reasons.items() if met), "")
+        if interrupted:
+            return "interrupted"
+        if state.loss <= limits.loss:
+            return "target_loss"
+        if state.error <= limits.error:
+            return "target_error"
+        if state.stale >= limits.patience:
+            return "patience"
+        if late:
+            return "max_seconds"
+        if state.closures >= limits.closures:
+            return "max_closures"
+        if state.step >= limits.steps:
+            return "max_steps"
+        if state.phase < len(self._phases):
+            return ""
+        return "converged" if state.converged else "schedule"
 
-    def _votes(self) -> list[float]:
-        limit = self._context.training.max_seconds
-        late = limit is not None and self._seconds() >= limit
-        return [float(self._signals.received is not None), float(late)]
+    def _votes(self) -> tuple[bool, bool]:
+        return self._signals.received is not None, self._seconds() >= self._limits.seconds
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
@@ -269,9 +249,8 @@ class Descent(Callback):
 
     def _done(self) -> float:
         """Return the fraction of the training that is done, by whichever limit is nearest."""
-        training, state = self._context.training, self.state
-        by_time = state.seconds / training.max_seconds if training.max_seconds else 0.0
-        by_closures = state.closures / training.max_closures if training.max_closures else 0.0
+        limits, state = self._limits, self.state
+        by_time, by_closures = state.seconds / limits.seconds, state.closures / limits.closures
         return min(1.0, max(state.step / self._steps, by_time, by_closures))
 
     def _save(self) -> None:

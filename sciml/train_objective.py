@@ -39,7 +39,7 @@ class Objective:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.names: Collection[str] = ()
         self.closures = 0
-        self.votes = [0.0, 0.0]
+        self.votes: tuple[bool, bool] = (False, False)
         """What this process asks for, to be interrupted and to end in time, told along with its gradient."""
         self.agreed = [0.0, 0.0]
         """The share of the processes that has asked for each; all processes know the same."""
@@ -96,7 +96,7 @@ class Objective:
         return Evaluation(total, terms, gradients)
 
     def _average(self, terms: Tensor, gradients: list[Tensor]) -> Tensor:
-        parts = [*gradients, terms, terms.new_tensor(self.votes)]
+        parts = [*gradients, terms, terms.new_tensor([float(vote) for vote in self.votes])]
         flat = torch.cat([part.reshape(-1) for part in parts])
         torch.distributed.all_reduce(flat)
         flat /= self._world

@@ -17,7 +17,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from sciml.errors import SolveError, UserError
 from sciml.progress import Progress
-from sciml.train_loop import Descent, State
+from sciml.train_loop import Descent
+from sciml.train_state import State
 
 
 def forked(devices: int) -> bool:
