@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _POLL = 0.05
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -165,24 +166,28 @@ def _check(worker: _Worker, limits: Limits, resident: int) -> Outcome | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a worker's process group and every descendant that left the group."""
+    """End a worker's process group and every descendant that left the group, and wait until they are gone."""
+    descendants = _tree(process.pid)
     with contextlib.suppress(ProcessLookupError):
-        descendants = _tree(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
-        for pid in descendants:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    for pid in descendants:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + _PATIENCE
+    while descendants & _processes().keys() and time.monotonic() < deadline:
+        time.sleep(_POLL)
 
 
 def _processes() -> dict[int, tuple[int, int, int]]:
-    """Return ``{pid: (parent, group, resident bytes)}`` of every process that this system shows."""
+    """Return ``{pid: (parent, group, resident bytes)}`` of every living process that this system shows."""
     found = {}
     page = os.sysconf("SC_PAGE_SIZE")
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             values = (folder / "stat").read_text().rpartition(")")[2].split()
-            found[int(folder.name)] = (int(values[1]), int(values[2]), int(values[21]) * page)
+            if values[0] != "Z":
+                found[int(folder.name)] = (int(values[1]), int(values[2]), int(values[21]) * page)
     return found
 
 
