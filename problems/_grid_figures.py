@@ -14,7 +14,7 @@ def flows_figure(flows: np.ndarray, reference: np.ndarray, outages: np.ndarray) 
         reference: MW, shape (n, branches).
         outages: shape (n,).
     """
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, len(_NAMES), sharex=True, sharey=True)
     low, high = np.nanmin(reference), np.nanmax(reference)
     for panel, (k, name) in zip(panels, _NAMES.items(), strict=True):
