@@ -1,5 +1,8 @@
 """The classifier two-sample test."""
 
+import warnings
+from typing import Any
+
 import numpy as np
 
 
@@ -18,6 +21,7 @@ def c2st(reference: np.ndarray, samples: np.ndarray, seed: int = 1) -> float:
         seed: of the folds and of the classifier.
 
     Raises:
+        KeyboardInterrupt: interrupted; no score is made of what is trained by then.
         ValueError: samples that differ in shape from the reference, or are not finite.
     """
     from sklearn.model_selection import KFold, cross_val_score
@@ -31,4 +35,12 @@ def c2st(reference: np.ndarray, samples: np.ndarray, seed: int = 1) -> float:
     width = 10 * reference.shape[1]
     classifier = MLPClassifier((width, width), max_iter=10_000, random_state=seed)
     folds = KFold(5, shuffle=True, random_state=seed)
-    return float(cross_val_score(classifier, points, labels, cv=folds, scoring="accuracy").mean())
+    with warnings.catch_warnings():
+        # scikit-learn turns an interrupt into this warning, and would score the half-trained classifier.
+        warnings.filterwarnings("error", "Training interrupted by user")
+        strict: Any = "raise"
+        try:
+            accuracy = cross_val_score(classifier, points, labels, cv=folds, error_score=strict)
+        except UserWarning:
+            raise KeyboardInterrupt from None
+    return float(np.mean(accuracy))

@@ -1,6 +1,7 @@
 """The simulator view: draws, priors, the two-sample test, and two moons with its exact posterior."""
 
 import math
+import signal
 
 import h5py
 import numpy as np
@@ -69,6 +70,21 @@ def test_c2st_of_equal_apart_and_shifted_laws() -> None:
     assert c2st(one * 1024 + 5, two * 1024 + 5) == pytest.approx(same, abs=0.02)
     with pytest.raises(ValueError, match="shape"):
         c2st(one, two[:100])
+
+
+def test_an_interrupted_c2st_gives_no_score() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    c2st(*np.random.default_rng(1).normal(size=(2, 50, 2)))  # imports done
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            c2st(*np.random.default_rng(0).normal(size=(2, 20_000, 2)))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_resampling_repeats_none_and_finds_the_law() -> None:
