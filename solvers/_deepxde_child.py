@@ -189,6 +189,7 @@ class Watch(dde.callbacks.Callback):
         self.phase, self._wanted, self._before = phase, steps, (self.steps, self.closures)
 
     def on_train_begin(self) -> None:
+        self._losses(self.model.train_state.loss_train.tolist())
         self._since = time.perf_counter()
 
     def on_epoch_end(self) -> None:
@@ -255,10 +256,7 @@ class Watch(dde.callbacks.Callback):
         terms = self.model.outputs_losses_train(state.X_train, state.y_train, state.train_aux_vars)[
             1
         ].tolist()
-        losses = dict(zip((t.name for t in self._problem.terms), terms, strict=True))
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise SystemExit(f"step {self.steps} ({self.phase}): the loss term {name} is {value}")
+        losses = self._losses(terms)
         error = self._problem.monitor(Solution(self._problem, self.model.predict))
         self._loss, self._error = sum(terms), math.inf if error is None else error
         self.stale = 0 if self._loss < self._best else self.stale + 1
@@ -270,6 +268,14 @@ class Watch(dde.callbacks.Callback):
         self._report({"done": self.steps / self._total, "row": row})
         if running:
             self._since = time.perf_counter()
+
+    def _losses(self, terms: Sequence[float]) -> dict[str, float]:
+        """Return the loss terms by name; end the process where one is not finite."""
+        losses = dict(zip((t.name for t in self._problem.terms), terms, strict=True))
+        bad = ", ".join(f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value))
+        if bad:
+            raise SystemExit(f"step {self.steps} ({self.phase}): the loss term {bad}")
+        return losses
 
 
 if __name__ == "__main__":
