@@ -188,5 +188,6 @@ class Surface(Part):
     def _side(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Return 1 where a normal points out of the shape, -1 where into it, 0 where there is no boundary."""
         step = STEP * self.shape.solid.diam
-        inside = [self.shape.solid.inside(points + sign * step * normals).astype(int) for sign in (-1, 1)]
-        return inside[0] - inside[1]
+        with deepxde_geometry():
+            inner, outer = (self.shape.solid.inside(points + s * step * normals).astype(int) for s in (-1, 1))
+        return inner - outer
