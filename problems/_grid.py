@@ -159,6 +159,9 @@ class LoadFlow(Graph, Pairs):
         lack = self.flow.imbalance(self.flow.state(torch.from_numpy(outputs)), given)
         return lack[:, self.flow.unknown].numpy()
 
+    def prepare(self) -> None:
+        self.reference  # noqa: B018 - cached
+
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
         """Return the scores over all test scenarios, and by number of outages (names ending in n0, n1, n2).
 

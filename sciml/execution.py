@@ -178,6 +178,7 @@ def execute(
     """
     problem, solver, training = made
     _make_folder(folder, resume)
+    problem.prepare()
     record = _begin(config, made, folder, progress, resume, time.perf_counter() if began is None else began)
     try:
         outcome = measure(problem, solver, Context(config.seed, training, folder, resume, record.log))

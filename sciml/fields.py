@@ -5,6 +5,7 @@ fields and the coordinates, and a list of the derivatives it needs; a network, a
 then supplies the values of those derivatives.
 """
 
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,9 @@ def _expression(value: Any) -> sympy.Expr:
         return sympy.Integer(int(value))
     if isinstance(value, numbers.Real):
         number = float(value)
+        turns = number / math.pi
+        if turns and turns.is_integer() and turns * math.pi == number:
+            return int(turns) * sympy.pi
         exact = number.is_integer() and abs(number) <= EXACT
         return sympy.Integer(int(number)) if exact else sympy.Float(number)
     raise UserError(

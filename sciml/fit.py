@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,14 +48,17 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     training = context.training
     gpu = _on_gpu(training)
     precision = training.precision or ("32" if gpu else solver.precision_default)
+    began = time.perf_counter()
     module = solver.fresh(problem, context.seed, torch.float64 if precision == "64" else torch.float32)
     _require_sense(module, training)
     checkpoint = _prepare(context.folder, context.resume, module)
 
     courier = Courier(context.progress) if forked(training.devices) else None
+    trainer: Trainer | None = None
     signals = Signals(lambda number: _forward(trainer, number))
     told = replace(context, progress=courier) if courier else context
     descent = Descent(module, problem, told, signals, precision)
+    descent.state.seconds = time.perf_counter() - began
     module.automatic_optimization = False
     module.advance = (lambda: courier.advance(descent)) if courier else descent.advance
     with _quiet(), signals:
@@ -134,10 +138,9 @@ def _trainer(training: Training, gpu: bool, callbacks: list[Any]) -> Trainer:
     )
 
 
-def _forward(trainer: Trainer, number: int) -> None:
-    launcher = trainer.strategy.launcher
-    if launcher is not None and forked(trainer.world_size):
-        launcher.kill(number)
+def _forward(trainer: Trainer | None, number: int) -> None:
+    if trainer and trainer.strategy.launcher is not None and forked(trainer.world_size):
+        trainer.strategy.launcher.kill(number)
 
 
 @contextmanager

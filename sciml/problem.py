@@ -67,6 +67,9 @@ class Problem(Configured, ABC):
     def outputs(self) -> tuple[Variable, ...]:
         """What a solution returns."""
 
+    def prepare(self) -> None:
+        """Make what scoring needs, the reference above all, so that no solver's clock pays for it."""
+
     @abstractmethod
     def score(self, solution: "Solution", seed: int = 0) -> dict[str, float]:
         """Return every score of a solution by name; ``primary`` is among them."""

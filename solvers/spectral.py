@@ -44,6 +44,7 @@ class Spectral(Solver[Residual]):
 
     kind = "classical"
     needs = Residual
+    deterministic = True
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
     def __init__(

@@ -120,6 +120,9 @@ class Residual(Problem):
         points = points[self.region.contains(points)]
         return points, self.reference(points)
 
+    def prepare(self) -> None:
+        self.evaluation  # noqa: B018 - cached
+
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
         """Return the relative L2 and the greatest error over the evaluation grid, of all fields and of each.
 
