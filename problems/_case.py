@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sciml.powerflow import PowerGrid
+from sciml.grid.powerflow import PowerGrid
 
 _PD, _QD, _GS, _BS = 2, 3, 4, 5
 _GENERATOR_BUS, _PG, _VG, _GENERATOR_STATUS, _PMAX = 0, 1, 5, 7, 8

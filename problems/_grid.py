@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from sciml.balance import newton
+from sciml.grid.balance import newton
+from sciml.grid.powerflow import PowerFlow, PowerGrid
 from sciml.parameters import Count, NonNegative
-from sciml.powerflow import PowerFlow, PowerGrid
 from sciml.problem import Table, Variable
 from sciml.solution import Solution
 from sciml.views.graph import Graph

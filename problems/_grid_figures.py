@@ -19,9 +19,7 @@ def flows_figure(flows: np.ndarray, reference: np.ndarray, outages: np.ndarray) 
     low, high = np.nanmin(reference), np.nanmax(reference)
     for panel, (k, name) in zip(panels, _NAMES.items(), strict=True):
         panel.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
-        panel.scatter(
-            reference[outages == k], flows[outages == k], s=4, alpha=0.4, linewidths=0, rasterized=True
-        )
+        panel.scatter(reference[outages == k], flows[outages == k], s=4, alpha=0.4, linewidths=0, rasterized=True)
         panel.set(title=name, xlabel="active flow by Newton-Raphson [MW]", aspect="equal")
     panels[0].set_ylabel("active flow [MW]")
     return figure

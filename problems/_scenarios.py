@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sciml.powerflow import PowerFlow, PowerGrid
+from sciml.grid.powerflow import PowerFlow, PowerGrid
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Scenarios:
     islanded: dict[int, int]
 
 
-def draw(
-    flow: PowerFlow, spread: Spread, outages: Sequence[int], count: int, seed: Sequence[int]
-) -> Scenarios:
+def draw(flow: PowerFlow, spread: Spread, outages: Sequence[int], count: int, seed: Sequence[int]) -> Scenarios:
     """Draw ``count`` scenarios for each number of outages, those with islands set aside and replaced.
 
     Active and reactive loads are lognormal with the nominal mean; generation is normal, kept within zero and
@@ -76,9 +74,7 @@ def _states(grid: PowerGrid, spread: Spread, out: int, count: int, rng: np.rando
     common = _lognormal(rng, spread.common, (count, 1))
     p_load = np.real(grid.load) * common * _lognormal(rng, spread.load, (count, loads))
     q_load = np.imag(grid.load) * common * _lognormal(rng, spread.load, (count, loads))
-    wanted = grid.generation * common + spread.generation * grid.capacity * rng.standard_normal(
-        (count, generators)
-    )
+    wanted = grid.generation * common + spread.generation * grid.capacity * rng.standard_normal((count, generators))
     setpoint = grid.setpoint + spread.voltage * rng.standard_normal((count, regulated))
     status = np.ones((count, branches))
     if out:

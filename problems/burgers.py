@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from sciml.conditions import Boundary, Initial
-from sciml.domains import Box
 from sciml.parameters import Positive
+from sciml.pde.conditions import Boundary, Initial
+from sciml.pde.domains import Box
 from sciml.views.residual import Residual
 
 SPACING = 0.1

@@ -1,7 +1,7 @@
 """The IEEE 14-bus test grid."""
 
 from sciml.errors import UserError
-from sciml.powerflow import PowerGrid
+from sciml.grid.powerflow import PowerGrid
 
 from ._case import from_case
 from ._grid import LoadFlow
@@ -26,8 +26,6 @@ class IEEE14(LoadFlow):
             from pandapower.converter.pypower.to_ppc import to_ppc
             from pandapower.networks import case14
         except ImportError:
-            raise UserError(
-                "ieee14 needs pandapower, which is not installed; run pip install -e '.[grid]'"
-            ) from None
+            raise UserError("ieee14 needs pandapower, which is not installed; run pip install -e '.[grid]'") from None
         case = to_ppc(case14(), calculate_voltage_angles=True, init="flat", mode="pf")
         return from_case(case["baseMVA"], case["bus"], case["branch"], case["gen"])

@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from sciml.draws import Draws, RandomDraws
-from sciml.priors import Prior, box
+from sciml.inference.draws import Draws, RandomDraws
+from sciml.inference.priors import Prior, box
 from sciml.problem import Variable
 from sciml.references import reference_file
 from sciml.views.simulator import Simulator

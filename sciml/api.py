@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from sciml.problem import Problem
 from sciml.progress import Progress
-from sciml.runs import load
+from sciml.runs.folder import load
 from sciml.solution import Solution
 from sciml.solver import Context, Solver, require_fit
-from sciml.training import Training
+from sciml.training.settings import Training
 
 __all__ = ["load", "solve"]
 
@@ -38,6 +38,4 @@ def solve(
         SolveError: the method broke down.
     """
     require_fit(problem, solver)
-    return solver.solve(
-        problem, Context(seed, training or Training(), folder, progress=progress or Progress())
-    )
+    return solver.solve(problem, Context(seed, training or Training(), folder, progress=progress or Progress()))

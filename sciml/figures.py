@@ -108,9 +108,7 @@ def _slice(table: Table, output: Variable) -> _Slice:
     shown = names if len(names) <= 2 else space[:2]
     labels = {n: _label(table.variables.get(n, Variable(n))) for n in names}
     index = tuple(slice(None) if n in shown else _held(n, table.axes[n]) for n in names)
-    fixed = tuple(
-        f"{n} = {table.axes[n][i]:.3g}" for n, i in zip(names, index, strict=True) if isinstance(i, int)
-    )
+    fixed = tuple(f"{n} = {table.axes[n][i]:.3g}" for n, i in zip(names, index, strict=True) if isinstance(i, int))
     kept = [n for n in names if n in shown]
     across = ["t", *(n for n in kept if n != "t")] if "t" in kept else kept
     order = [kept.index(n) for n in across]
@@ -152,9 +150,7 @@ def _draw_maps(row: _Slice, figure: "Figure", axes: Sequence["Axes"]) -> None:
         ("error", error, ERROR_MAP, -largest, largest),
     )
     for panel, (title, values, colours, least, most) in zip(axes, panels, strict=True):
-        mesh = panel.pcolormesh(
-            x, y, values.T, cmap=colours, vmin=least, vmax=most, shading="nearest", rasterized=True
-        )
+        mesh = panel.pcolormesh(x, y, values.T, cmap=colours, vmin=least, vmax=most, shading="nearest", rasterized=True)
         label = _label(row.field) if title != "error" else f"error of {row.field.name}"
         figure.colorbar(mesh, ax=panel, pad=0.02, label=label).outline.set_visible(False)
         panel.set_title(title)
@@ -189,11 +185,7 @@ def _numbers(column: Sequence[Any]) -> np.ndarray:
 
 def _changes(phases: Sequence[Any], seconds: np.ndarray) -> list[float]:
     """Return when another phase begins, halfway between two rows."""
-    return [
-        float(np.sqrt(seconds[k] * seconds[k + 1]))
-        for k in range(len(phases) - 1)
-        if phases[k] != phases[k + 1]
-    ]
+    return [float(np.sqrt(seconds[k] * seconds[k + 1])) for k in range(len(phases) - 1) if phases[k] != phases[k + 1]]
 
 
 def _figure(size: tuple[float, float], fill: Any) -> "Figure":

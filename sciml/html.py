@@ -7,9 +7,7 @@ from typing import Any
 
 def table(rows: Mapping[str, Any]) -> str:
     """Return an HTML table of names and values."""
-    cells = (
-        f"<tr><th>{escape(name)}</th><td>{escape(_text(value))}</td></tr>" for name, value in rows.items()
-    )
+    cells = (f"<tr><th>{escape(name)}</th><td>{escape(_text(value))}</td></tr>" for name, value in rows.items())
     return f"<table>{''.join(cells)}</table>"
 
 

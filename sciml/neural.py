@@ -125,7 +125,7 @@ class NeuralSolver(LightningModule, Solver[P]):
         return module
 
     def solve(self, problem: P, context: Context) -> Solution:
-        from sciml.fit import fit
+        from sciml.training.fit import fit
 
         return fit(self, problem, context)
 

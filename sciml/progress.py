@@ -61,9 +61,7 @@ class TerminalProgress(Progress, AbstractContextManager["TerminalProgress"]):
         now = time.monotonic()
         if now - self._shown >= self._interval:
             self._shown = now
-            print(
-                f"{self._title}  {done:4.0%}  {self._left(done, now)}  {text}", file=self._stream, flush=True
-            )
+            print(f"{self._title}  {done:4.0%}  {self._left(done, now)}  {text}", file=self._stream, flush=True)
 
     def _left(self, done: float, now: float) -> str:
         if not 0 < done <= 1:

@@ -67,9 +67,7 @@ class Entry:
         except Exception as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(
-                f"{self.source.path} fails when imported: {type(error).__name__}: {error}"
-            ) from error
+            raise UserError(f"{self.source.path} fails when imported: {type(error).__name__}: {error}") from error
         found = getattr(module, self.source.node.name)
         _require_kind(self, found)
         return found
@@ -93,9 +91,7 @@ def entries(group: Group) -> dict[str, Entry]:
             )
         path = locate(point.module)
         if path is None or point.attr not in classes(path):
-            raise UserError(
-                f"the entry point {point.name!r} names {point.value}, where there is no such class"
-            )
+            raise UserError(f"the entry point {point.name!r} names {point.value}, where there is no such class")
         found[point.name] = Entry(group, point.name, classes(path)[point.attr], point.module)
     return dict(sorted(found.items()))
 
@@ -110,12 +106,8 @@ def find(group: Group, name: str) -> Entry:
         return _find_in_file(group, name)
     known = entries(group)
     if name not in known:
-        form = (
-            "" if NAME.fullmatch(name) else " (expected letters a-z, digits and _, or path/to/file.py:Class)"
-        )
-        raise UserError(
-            f"no {group} {short(name)}{did_you_mean(name, known)}{form} (known: {', '.join(known)})"
-        )
+        form = "" if NAME.fullmatch(name) else " (expected letters a-z, digits and _, or path/to/file.py:Class)"
+        raise UserError(f"no {group} {short(name)}{did_you_mean(name, known)}{form} (known: {', '.join(known)})")
     return known[name]
 
 
@@ -132,9 +124,7 @@ def misfits(problem: "Problem") -> Mapping[str, str | None]:
 def fitting(problem: "Problem") -> tuple[str, ...]:
     """Return the names of the registered solvers that fit a problem, the trivial answer aside."""
     kinds = entries("solver")
-    return tuple(
-        name for name, reason in misfits(problem).items() if reason is None and kinds[name].kind != "trivial"
-    )
+    return tuple(name for name, reason in misfits(problem).items() if reason is None and kinds[name].kind != "trivial")
 
 
 def _misfit(problem: "Problem", entry: Entry) -> str | None:
@@ -163,9 +153,7 @@ def _named_class(path: Path) -> Source:
     for name, source in classes(path).items():
         if name.lower() == wanted:
             return source
-    raise UserError(
-        f"{path} holds no class with the file's name; expected class {path.stem.title().replace('_', '')}"
-    )
+    raise UserError(f"{path} holds no class with the file's name; expected class {path.stem.title().replace('_', '')}")
 
 
 def _find_in_file(group: Group, name: str) -> Entry:
@@ -198,9 +186,7 @@ def _require_kind(entry: Entry, found: object) -> None:
 
     parent = Problem if entry.group == "problem" else Solver
     if not (isinstance(found, type) and issubclass(found, parent)):
-        raise UserError(
-            f"{entry.name} is not a {entry.group}; expected a class that inherits {parent.__name__}"
-        )
+        raise UserError(f"{entry.name} is not a {entry.group}; expected a class that inherits {parent.__name__}")
     missing = ", ".join(sorted(found.__abstractmethods__))
     if missing:
         raise UserError(f"{entry.name} cannot be made yet; it lacks {missing}")

@@ -52,9 +52,7 @@ class Solution:
         points = np.asarray(points, dtype=float)
         width = len(self.inputs)
         if points.ndim != 2 or points.shape[1] != width:
-            names = ", ".join(f"{v.name} [{v.unit}]" for v in self.inputs[:6]) + (
-                ", ..." if width > 6 else ""
-            )
+            names = ", ".join(f"{v.name} [{v.unit}]" for v in self.inputs[:6]) + (", ..." if width > 6 else "")
             expected = f"expected points of shape (n, {width}): {names}"
             raise UserError(f"{expected}; got {points.shape}; stack the inputs as columns")
         if not np.isfinite(points).all():
@@ -76,7 +74,5 @@ class Posterior(Solution):
         """Return posterior samples, shape (count, parameters), given one observation of shape (inputs,)."""
         observation = np.asarray(observation, dtype=float)
         if observation.shape != (len(self.inputs),):
-            raise UserError(
-                f"expected one observation of shape ({len(self.inputs)},), got {observation.shape}"
-            )
+            raise UserError(f"expected one observation of shape ({len(self.inputs)},), got {observation.shape}")
         return self.sampler(count, observation, seed)

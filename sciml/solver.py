@@ -13,7 +13,7 @@ from sciml.parameters import Configured
 from sciml.problem import Problem, plugin_name
 from sciml.progress import Progress
 from sciml.solution import Solution
-from sciml.training import Training
+from sciml.training.settings import Training
 
 P = TypeVar("P", bound=Problem, contravariant=True)
 Kind = Literal["classical", "neural", "peer", "trivial"]

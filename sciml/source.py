@@ -56,11 +56,7 @@ class Source:
             for statement in source.node.body:
                 if isinstance(statement, ast.Assign) and name in map(_name, statement.targets):
                     return statement.value
-                if (
-                    isinstance(statement, ast.AnnAssign)
-                    and statement.value
-                    and _name(statement.target) == name
-                ):
+                if isinstance(statement, ast.AnnAssign) and statement.value and _name(statement.target) == name:
                     return statement.value
         return None
 

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sciml.checkpoint import last_checkpoint, read_checkpoint
 from sciml.neural import NeuralSolver, Phase
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
 from sciml.solver import Context
-from sciml.training import Training
+from sciml.training.checkpoint import last_checkpoint, read_checkpoint
+from sciml.training.settings import Training
 
 TIMED = {"seconds", "history"}
 """What two trainings alike need not share: the clock, and the length of a file that has the clock in it."""
@@ -144,9 +144,7 @@ def run_killed(folder: Path, precision: Literal["32", "64"], span: float, moment
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="kills in all, at least")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     arguments = parser.parse_args()

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from problems.two_moons import TwoMoons
-from sciml.draws import RandomDraws
 from sciml.files import replacing
+from sciml.inference.draws import RandomDraws
 
 SEEDS = (1000011, 1000001, 1000002, 1000003, 1000013, 1000005, 1000006, 1000007, 1000008, 1000009)
 

@@ -8,8 +8,8 @@ from functools import cached_property, reduce
 import numpy as np
 from scipy.sparse import block_diag, csc_array, csr_array, eye_array, kron
 
-from sciml.collocation import Fourier, GridFunction, Line, Pieces, along, gauss, scaled
-from sciml.fields import Derivative, Relation, normal_name, space_axes
+from sciml.pde.collocation import Fourier, GridFunction, Line, Pieces, along, gauss, scaled
+from sciml.pde.fields import Derivative, Relation, normal_name, space_axes
 
 from ._layout import SHORTEST, Face, Mesh
 from ._newton import newton
@@ -45,9 +45,7 @@ class Rows:
         return values if "t" in values else values | {"t": np.broadcast_to(time, shape)}
 
     def values(self, y: Sequence[np.ndarray], rate: Sequence[np.ndarray]) -> dict[Derivative, np.ndarray]:
-        return {
-            d: matrix @ (rate if rated else y)[block] for d, (block, rated, matrix) in self.operators.items()
-        }
+        return {d: matrix @ (rate if rated else y)[block] for d, (block, rated, matrix) in self.operators.items()}
 
 
 class System:
@@ -68,13 +66,9 @@ class System:
         sizes = [math.prod(self.shape[f]) for f, _ in self.blocks]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)])
         inside = {a: mesh.points(a) for a in layout.axes}
-        self.rows = [self._rows(r, inside) for r in layout.equations] + [
-            self._face(face) for face in layout.faces
-        ]
+        self.rows = [self._rows(r, inside) for r in layout.equations] + [self._face(face) for face in layout.faces]
         self.joints = list(self._joints())
-        self._patterns = [
-            self._pattern(rows, start) for rows, start in zip(self.rows, self._starts, strict=True)
-        ]
+        self._patterns = [self._pattern(rows, start) for rows, start in zip(self.rows, self._starts, strict=True)]
 
     @property
     def size(self) -> int:
@@ -102,17 +96,14 @@ class System:
         arguments |= {normal_name(a): np.full(count, n) for a, n in (normals or {}).items()}
         return Rows(relation, count, arguments, {d: self._operator(d, points) for d in relation.needs})
 
-    def _operator(
-        self, derivative: Derivative, points: Mapping[str, np.ndarray]
-    ) -> tuple[int, bool, csr_array]:
+    def _operator(self, derivative: Derivative, points: Mapping[str, np.ndarray]) -> tuple[int, bool, csr_array]:
         field, axes = derivative.field, self.layout.box.axes
         orders = dict(zip(axes, derivative.order, strict=True))
         step = orders["t"] if self.layout.marching else 0
         rated = 0 < step == self.layout.time_order[field]
         block = self.blocks.index((field, step - rated))
         factors = [
-            line.matrix(points[a], orders[a])
-            for a, line in zip(self.layout.axes, self.lines[field], strict=True)
+            line.matrix(points[a], orders[a]) for a, line in zip(self.layout.axes, self.lines[field], strict=True)
         ]
         return block, rated, _kron(factors)
 
@@ -162,9 +153,7 @@ class System:
         assert settled is not None
         rows = []
         for (field, _), relation in settled.items():
-            rows.append(
-                self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)})
-            )
+            rows.append(self._rows(relation, {a: self._full(field, i) for i, a in enumerate(self.layout.axes)}))
         starts = [0, *np.cumsum([r.count for r in rows]).tolist()]
         patterns = [self._pattern(r, start) for r, start in zip(rows, starts, strict=False)]
         given = np.concatenate(
@@ -190,9 +179,7 @@ class System:
 
     def linearised(self, y: np.ndarray, rate: np.ndarray, time: float) -> tuple[csc_array, csc_array]:
         """Return the sparse ``dG/dy`` and ``dG/dy'`` at one instant, y and its rate of shape (size,)."""
-        entries = self._entries(
-            self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time
-        )
+        entries = self._entries(self.rows, self._patterns, self.split(y[:, None]), self.split(rate[:, None]), time)
         start = self.count - sum(_height(m) for _, _, m in self.joints)
         for b, of, matrix in self.joints:
             joint = matrix.tocoo()

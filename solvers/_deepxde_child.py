@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.conditions import Initial, Observed
-from sciml.domains import Points
-from sciml.fields import Derivative
+from sciml.pde.conditions import Initial, Observed
+from sciml.pde.domains import Points
+from sciml.pde.fields import Derivative
 from sciml.registry import find
 from sciml.solution import Solution
 from sciml.views.residual import Residual, Term
@@ -133,9 +133,7 @@ class Condition:
         parts = [self.points.coordinates, *([] if self.points.partner is None else [self.points.partner])]
         return torch.cat(parts).cpu().numpy()
 
-    def error(
-        self, X: np.ndarray, inputs: Tensor, outputs: Tensor, beg: int, end: int, aux_var: Any = None
-    ) -> Tensor:
+    def error(self, X: np.ndarray, inputs: Tensor, outputs: Tensor, beg: int, end: int, aux_var: Any = None) -> Tensor:
         """Return the residual, shape (n, 1), at rows ``beg`` to ``end``: the points, then their partners."""
         middle = beg + len(self.points)
 
@@ -253,9 +251,7 @@ class Watch(dde.callbacks.Callback):
         running = not math.isnan(self._since)
         self._pause()
         state = self.model.train_state
-        terms = self.model.outputs_losses_train(state.X_train, state.y_train, state.train_aux_vars)[
-            1
-        ].tolist()
+        terms = self.model.outputs_losses_train(state.X_train, state.y_train, state.train_aux_vars)[1].tolist()
         losses = self._losses(terms)
         error = self._problem.monitor(Solution(self._problem, self.model.predict))
         self._loss, self._error = sum(terms), math.inf if error is None else error

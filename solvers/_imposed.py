@@ -8,8 +8,8 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from sciml.domains import Box, Faces
-from sciml.fields import Derivative, symbol
+from sciml.pde.domains import Box, Faces
+from sciml.pde.fields import Derivative, symbol
 from sciml.views.residual import Residual, Term
 
 Face = tuple[int, int]
@@ -54,11 +54,7 @@ class FieldData:
         """A function on the whole box with these values: interpolation along one axis after the other."""
         total: sympy.Expr = sympy.Integer(0)
         for axis in sorted({axis for axis, _ in self.values}):
-            misses = {
-                end: value - self._at((axis, end), total)
-                for (i, end), value in self.values.items()
-                if i == axis
-            }
+            misses = {end: value - self._at((axis, end), total) for (i, end), value in self.values.items() if i == axis}
             s = self._unit(axis)
             total += misses[0] * (1 - s) + misses[1] * s if len(misses) == 2 else next(iter(misses.values()))
         return total
@@ -96,8 +92,7 @@ class Imposed(nn.Module):
         super().__init__()
         self.network = network
         self.shapes = [
-            (_function(v.box, v.extension), _function(v.box, v.distance)) if v.values else None
-            for v in values
+            (_function(v.box, v.extension), _function(v.box, v.distance)) if v.values else None for v in values
         ]
 
     def forward(self, points: Tensor) -> Tensor:
@@ -141,8 +136,7 @@ def _value(term: Term, fields: Sequence[str]) -> tuple[int, dict[Face, sympy.Exp
     if not value.free_symbols <= {symbol(a) for a in relation.axes}:
         return None
     at = {
-        face: value.subs(symbol(part.box.axes[face[0]]), sympy.Float(part.box.bounds[face], 17))
-        for face in part.faces
+        face: value.subs(symbol(part.box.axes[face[0]]), sympy.Float(part.box.bounds[face], 17)) for face in part.faces
     }
     return fields.index(leaf.field), at
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sciml.collocation import Fourier, Line, Pieces, gauss, lobatto, scaled
-from sciml.conditions import Initial, Observed, Periodic
-from sciml.domains import Box, Faces
-from sciml.fields import Relation, space_axes
+from sciml.pde.collocation import Fourier, Line, Pieces, gauss, lobatto, scaled
+from sciml.pde.conditions import Initial, Observed, Periodic
+from sciml.pde.domains import Box, Faces
+from sciml.pde.fields import Relation, space_axes
 from sciml.views.residual import Residual, Term
 
 LONGEST = 100
@@ -92,10 +92,7 @@ class Layout:
         return (
             axis in self.periodic
             or all(self.extra(f, axis) == self.order[f, axis] for f in self.fields)
-            or (
-                len(self.axes) == 1
-                and sum(self.extra(f, axis) - self.order[f, axis] for f in self.fields) == 0
-            )
+            or (len(self.axes) == 1 and sum(self.extra(f, axis) - self.order[f, axis] for f in self.fields) == 0)
         )
 
     def imbalance(self) -> str | None:
@@ -116,9 +113,7 @@ class Layout:
         return None
 
 
-def _assign(
-    terms: Sequence[Term], time: Mapping[str, int], box: Box
-) -> dict[tuple[str, int], Relation] | None:
+def _assign(terms: Sequence[Term], time: Mapping[str, int], box: Box) -> dict[tuple[str, int], Relation] | None:
     """Return which initial condition sets which time derivative of which field; None without a match."""
     wanted = {(f, j) for f, m in time.items() for j in range(m)}
     if not wanted or len(terms) != len(wanted):
@@ -163,9 +158,7 @@ class Mesh:
         breaks, count = self.breaks[axis], self.count[axis]
         if self.waves(axis):
             return Fourier(breaks[0], breaks[-1], count)
-        extra = (
-            self.layout.order[field, axis] if axis in self.layout.periodic else self.layout.extra(field, axis)
-        )
+        extra = self.layout.order[field, axis] if axis in self.layout.periodic else self.layout.extra(field, axis)
         return Pieces(breaks, lobatto(max(2, count + extra)))
 
     def points(self, axis: str) -> np.ndarray:

@@ -111,9 +111,7 @@ def newton(
                 break
             share /= 2
         else:
-            raise SolveError(
-                f"Newton found no descent after {len(sizes)} steps (last relative step {size:.1e})"
-            )
+            raise SolveError(f"Newton found no descent after {len(sizes)} steps (last relative step {size:.1e})")
         y, value = y - share * step, trial
         if share == 1 and (size < tolerance or not step.any()):
             return y, sizes

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.polynomial import Legendre, legendre
 
-from sciml.collocation import Pieces
 from sciml.errors import SolveError
+from sciml.pde.collocation import Pieces
 
 from ._collocated import System
 from ._newton import Factor
@@ -155,9 +155,7 @@ class Marcher:
             made.times.append(self.end if h == self.end - t else t + h)
             self.y, self.scale = stages[:, -1], largest
             h *= min(factor, 3.0) if not 1 <= factor <= 1.2 else 1.0
-            report(
-                (made.times[-1] - self.start) / whole, {"time": made.times[-1], "unknowns": made.system.size}
-            )
+            report((made.times[-1] - self.start) / whole, {"time": made.times[-1], "unknowns": made.system.size})
         return made
 
     def _stages(self, t: float, h: float) -> np.ndarray | None:
@@ -210,9 +208,7 @@ class Marcher:
                 stages[:, middle + 1], rate, t + h * self.tableau.nodes[middle]
             )
         if self.stale or h != self.factored:
-            shifts = [
-                v.real if w == 1 else v for v, w in zip(self.tableau.values, self.tableau.weight, strict=True)
-            ]
+            shifts = [v.real if w == 1 else v for v, w in zip(self.tableau.values, self.tableau.weight, strict=True)]
             self.factors = [Factor(self.m * (v / h) + self.j) for v in shifts]
             self.made.counts["factorisations"] += len(self.factors)
             self.factored = h

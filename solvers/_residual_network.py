@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sciml import taylor
-from sciml.domains import Part, Points, Sampling
-from sciml.fields import Array, Derivative
 from sciml.networks import Normalise
 from sciml.neural import NeuralSolver
+from sciml.pde import taylor
+from sciml.pde.domains import Part, Points, Sampling
+from sciml.pde.fields import Array, Derivative
 from sciml.views.residual import Derivatives, Residual, Term
 
 from ._imposed import Imposed, impose

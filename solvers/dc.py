@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from sciml.balance import Pattern, solve_blocks
-from sciml.powerflow import PowerFlow, PowerGrid
+from sciml.grid.balance import Pattern, solve_blocks
+from sciml.grid.powerflow import PowerFlow, PowerGrid
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.graph import Graph
@@ -38,11 +38,7 @@ class DC(Solver[Graph]):
 
     def refuses(self, problem: Graph) -> str | None:
         balance = problem.balance()
-        return (
-            None
-            if isinstance(balance, PowerFlow)
-            else f"its balance is {type(balance).__name__}, not a load flow"
-        )
+        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         flow = problem.balance()

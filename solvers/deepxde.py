@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from sciml.errors import SolveError, UserError
-from sciml.history import History
 from sciml.parameters import Count, Positive
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
+from sciml.training.history import History
 from sciml.views.residual import Residual
 
 CHILD = Path(__file__).with_name("_deepxde_child.py")
@@ -72,13 +72,9 @@ class DeepXDE(Solver[Residual]):
     def solve(self, problem: Residual, context: Context) -> Solution:
         training = context.training
         if training.precision not in (None, "64") or training.devices != 1:
-            raise UserError(
-                "deepxde trains in one process with 64 bits, for its L-BFGS stops early with fewer"
-            )
+            raise UserError("deepxde trains in one process with 64 bits, for its L-BFGS stops early with fewer")
         if Path(sys.argv[0]).resolve() == CHILD:
-            raise SolveError(
-                "deepxde was started by its own process; guard the script by __name__ == '__main__'"
-            )
+            raise SolveError("deepxde was started by its own process; guard the script by __name__ == '__main__'")
         history = History(context.folder / "history.csv" if context.folder else None)
         notes: dict[str, float | str] = {}
         with tempfile.TemporaryDirectory(prefix="sciml-", ignore_cleanup_errors=True) as folder:
@@ -87,9 +83,7 @@ class DeepXDE(Solver[Residual]):
             for report in _reports(order, _environment(folder, training.accelerator), Path(folder)):
                 if "row" in report:
                     history.write(report["row"])
-                    shown = {
-                        k: v for k, v in report["row"].items() if k.startswith(("loss", "error")) and v != ""
-                    }
+                    shown = {k: v for k, v in report["row"].items() if k.startswith(("loss", "error")) and v != ""}
                     context.progress.report(report["done"], shown)
                 notes |= report.get("notes", {})
             history.close()
@@ -129,9 +123,7 @@ def _environment(folder: str, accelerator: str) -> dict[str, str]:
     return kept | ({"CUDA_VISIBLE_DEVICES": ""} if accelerator == "cpu" else {})
 
 
-def _reports(
-    order: Mapping[str, Any], environment: Mapping[str, str], folder: Path
-) -> Iterator[dict[str, Any]]:
+def _reports(order: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Iterator[dict[str, Any]]:
     """Run the process and yield its reports.
 
     Raises:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from sciml.domains import Sampling
 from sciml.networks import glorot
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
+from sciml.pde.domains import Sampling
 
 from ._residual_network import ResidualNetwork
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sciml.balance import Given
+from sciml.grid.balance import Given
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Fraction, Positive
 from sciml.views.graph import Graph
@@ -30,9 +30,7 @@ class Step(nn.Module):
         real: dtype.
     """
 
-    def __init__(
-        self, components: int, known: int, edge: int, latent: int, hidden: int, real: torch.dtype
-    ) -> None:
+    def __init__(self, components: int, known: int, edge: int, latent: int, hidden: int, real: torch.dtype) -> None:
         super().__init__()
         node = 2 * components + latent + known
         self.at_target = nn.Linear(node, hidden, dtype=real)
@@ -119,9 +117,7 @@ class GNS(NeuralSolver[Graph]):
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(
-            len(self.scenarios), (self.rows,), generator=generator, device=generator.device
-        )
+        chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
         return {"scenarios": self.scenarios[chosen]}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,9 +86,7 @@ class LeapNet(NeuralSolver[Pairs]):
             mean, deviation = array.mean(0), array.std(0)
             constant = deviation <= 1e-9 * np.abs(mean)  # up to rounding
             for key, values in (("mean", mean), ("deviation", np.where(constant, 1.0, deviation))):
-                self.register_buffer(
-                    f"{name}_{key}", torch.from_numpy(values).to(self.real), persistent=False
-                )
+                self.register_buffer(f"{name}_{key}", torch.from_numpy(values).to(self.real), persistent=False)
         self.encoder = self._network(self.x.shape[1], self.width)
         self.leap = Leap(self.width, self.tau.shape[1], self.real)
         self.decoder = self._network(self.width, self.y.shape[1])

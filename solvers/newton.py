@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from sciml.balance import newton
+from sciml.grid.balance import newton
 from sciml.parameters import Positive
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
@@ -43,9 +43,7 @@ class Newton(Solver[Graph]):
         Rows that are not solvable (a bus is cut off) come back as NaN; a row not converged comes back as it
         stands.
         """
-        found = newton(
-            problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations
-        )
+        found = newton(problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations)
         notes = {
             "iterations": float(found.iterations.double().mean()),
             "mismatch": float(found.mismatch.max()),

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from sciml.inference.resampling import effective_size, importance_resample
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive
-from sciml.resampling import effective_size, importance_resample
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 
@@ -135,9 +135,7 @@ class NRE(NeuralSolver[Simulator]):
 
         def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
             generator = torch.Generator().manual_seed(seed)
-            return importance_resample(
-                prior, lambda t: self.log_weights(t, observation), count, generator
-            ).numpy()
+            return importance_resample(prior, lambda t: self.log_weights(t, observation), count, generator).numpy()
 
         return Posterior(problem, plain.function, plain.state, said, sampler=sampler)
 
@@ -156,8 +154,7 @@ class RatioNetwork(nn.Module):
         self.embed_theta = nn.Linear(parameters, width)
         self.embed_x = nn.Linear(data, width, bias=False)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-            for _ in range(blocks)
+            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks)
         )
         self.read = nn.Sequential(nn.SiLU(), nn.Linear(width, 1))
 

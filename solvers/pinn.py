@@ -5,10 +5,10 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import nn
 
-from sciml.domains import Sampling
 from sciml.networks import MLP, Activation
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
+from sciml.pde.domains import Sampling
 
 from ._residual_network import ResidualNetwork
 

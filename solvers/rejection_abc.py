@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from scipy.spatial import KDTree
 
-from sciml.priors import Prior
+from sciml.inference.priors import Prior
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator

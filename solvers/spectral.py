@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Interval
 
-from sciml.collocation import Fourier, GridFunction, Line, Pieces
 from sciml.errors import SolveError
-from sciml.fields import Derivative
 from sciml.parameters import Count
+from sciml.pde.collocation import Fourier, GridFunction, Line, Pieces
+from sciml.pde.fields import Derivative
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
@@ -47,9 +47,7 @@ class Spectral(Solver[Residual]):
     deterministic = True
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
-    def __init__(
-        self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000
-    ) -> None:
+    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000) -> None:
         self.tolerance = tolerance
         self.unknowns = unknowns
 
@@ -194,9 +192,7 @@ def _state(problem: Residual, grid: GridFunction) -> dict[str, np.ndarray]:
         state[f] = grid.values[f]
         for a, line in zip(problem.region.axes, lines, strict=True):
             pieces = isinstance(line, Pieces)
-            state[f"{f}_{a}_breaks"] = (
-                line.breaks if pieces else problem.region.bounds[problem.region.axes.index(a)]
-            )
+            state[f"{f}_{a}_breaks"] = line.breaks if pieces else problem.region.bounds[problem.region.axes.index(a)]
             state[f"{f}_{a}_reference"] = line.reference if pieces else np.zeros(0)
     return state
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sciml import pool
-from sciml.bench import main, make_plan
-from sciml.bench_choices import read_choices
-from sciml.cells import fingerprint
+from sciml.bench.cells import fingerprint
+from sciml.bench.choices import read_choices
+from sciml.bench.command import main, make_plan, pool
 from sciml.errors import UserError
 
 WORKER = textwrap.dedent(
@@ -175,7 +174,7 @@ def test_an_interrupt_keeps_finished_cells_and_leaves_no_worker(tmp_path, sent):
     script.write_text(WORKER)
     program = f"""
 import sys
-from sciml.bench import main
+from sciml.bench.command import main
 words = ["problem=heat", "solver=trivial,spectral", "seed=0"]
 sys.exit(main(words, worker=(sys.executable, {str(script)!r})))
 """
@@ -185,11 +184,7 @@ sys.exit(main(words, worker=(sys.executable, {str(script)!r})))
         [sys.executable, "-c", program], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while (
-        'solver": "spectral' not in (tmp_path / "calls").read_text()
-        if (tmp_path / "calls").exists()
-        else True
-    ):
+    while 'solver": "spectral' not in (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else True:
         assert time.monotonic() < deadline, "the hanging worker never started"
         time.sleep(0.1)
     done = list(tmp_path.glob("bench/heat/trivial/*/metrics.json"))
@@ -273,8 +268,8 @@ def test_the_suite_stands_below_the_command_line():
 
 
 def test_values_reach_the_worker_as_train_takes_them():
-    from sciml.compose import compose
-    from sciml.words import Request, read_words
+    from sciml.configuration.compose import compose
+    from sciml.configuration.words import Request, read_words
 
     words = [
         "problem=heat",

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.checkpoint import AtomicIO, last_checkpoint, load_solution, read_checkpoint
 from sciml.errors import SolveError, UserError
-from sciml.history import History
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
 from sciml.solver import Context
-from sciml.training import Training
+from sciml.training.checkpoint import AtomicIO, last_checkpoint, load_solution, read_checkpoint
+from sciml.training.history import History
+from sciml.training.settings import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 

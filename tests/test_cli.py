@@ -14,10 +14,10 @@ import pytest
 
 import sciml
 from sciml.cli import COMMANDS, main
-from sciml.compose import compose
+from sciml.configuration.compose import compose
+from sciml.configuration.words import Request, read_words
 from sciml.errors import UserError
 from sciml.registry import entries
-from sciml.words import Request, read_words
 
 HEAVY = {"torch", "lightning", "sympy", "hydra", "numpy", "pydantic", "rich", "matplotlib"}
 HEAT = ("train", "problem=heat", "solver=spectral", "solver.tolerance=1e-3")
@@ -167,11 +167,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(w)[:60] for w, _ in MISTAKES])
 def test_a_mistake_is_answered_in_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    solver = (
-        ()
-        if len(words) == 1 or any(w.startswith(("solver=", "resume=")) for w in words)
-        else ("solver=spectral",)
-    )
+    solver = () if len(words) == 1 or any(w.startswith(("solver=", "resume=")) for w in words) else ("solver=spectral",)
     assert main([*words, *(solver if words[0] == "train" else ())]) == 2
     captured = capsys.readouterr()
     assert not captured.out
@@ -213,9 +209,7 @@ def _fuzzed(rng: random.Random) -> list[str]:
     words += rng.sample(_GOOD, rng.randint(0, 3))
     for _ in range(rng.randint(0, 2)):
         prefix = rng.choice(["", "", "", "", "", "+", "++", "~", "-", "--"])
-        words.append(
-            prefix + rng.choice(_KEYS) + rng.choice(["=", "=", "=", "", "==", "@"]) + rng.choice(_VALUES)
-        )
+        words.append(prefix + rng.choice(_KEYS) + rng.choice(["=", "=", "=", "", "==", "@"]) + rng.choice(_VALUES))
     if words and rng.random() < 0.2:
         k = rng.randrange(len(words))
         cut = rng.randrange(len(words[k]) + 1)
@@ -272,9 +266,7 @@ def test_the_default_solver_is_named_and_its_line_is_compared(tmp_path: Path, ca
     name = request.solver.option
     assert f"solver={name}, the default for Residual" in captured.err
     rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in captured.out.splitlines()
-        if line.startswith("│")
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in captured.out.splitlines() if line.startswith("│")
     ]
     assert [row[1] for row in rows] == ["neural", "classical", "trivial"]
     errors = [float(row[2]) for row in rows]
@@ -347,11 +339,7 @@ def test_list_shows_everything(capsys):
     shown = capsys.readouterr().out
     for group in ("problem", "solver"):
         for name, entry in entries(group).items():
-            assert any(
-                line.split()[0] == name and entry.source.summary in line
-                for line in shown.splitlines()
-                if line
-            )
+            assert any(line.split()[0] == name and entry.source.summary in line for line in shown.splitlines() if line)
 
 
 def test_show_writes_the_equations_with_their_parameters(capsys):

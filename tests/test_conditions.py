@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.conditions import Boundary, Condition, Initial, Observed, Periodic
-from sciml.domains import Box, Domain
 from sciml.errors import UserError
-from sciml.fields import Derivative
-from sciml.geometry import Shape
+from sciml.pde.conditions import Boundary, Condition, Initial, Observed, Periodic
+from sciml.pde.domains import Box, Domain
+from sciml.pde.fields import Derivative
+from sciml.pde.geometry import Shape
+from sciml.pde.solids import disk
 from sciml.problem import Variable
-from sciml.solids import disk
 from sciml.views.residual import Residual
 
 BOX = Box(x=(0, 1), y=(0, 2), t=(0, 1))
@@ -52,9 +52,7 @@ def plane(points: torch.Tensor, needs) -> dict[Derivative, torch.Tensor]:
     for d in needs:
         order = np.array(d.order)
         found[d] = (
-            points @ slopes
-            if not order.sum()
-            else slopes[order.argmax()].expand(len(points)) * (order.sum() == 1)
+            points @ slopes if not order.sum() else slopes[order.argmax()].expand(len(points)) * (order.sum() == 1)
         )
     return found
 
@@ -76,9 +74,7 @@ def test_dirichlet_neumann_and_robin() -> None:
 
 def test_normal_derivative_on_a_disk() -> None:
     points, slope = residual(Boundary(lambda u: u.normal), Shape(disk((0, 0), 1), t=(0, 1)))
-    torch.testing.assert_close(
-        slope, points.coordinates[:, :2] @ torch.tensor([2.0, 3.0], dtype=torch.float64)
-    )
+    torch.testing.assert_close(slope, points.coordinates[:, :2] @ torch.tensor([2.0, 3.0], dtype=torch.float64))
 
 
 def test_initial_value_and_rate() -> None:

@@ -13,18 +13,18 @@ from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import sciml
-from sciml import taylor
-from sciml.collocation import GridFunction
-from sciml.collocation import chebyshev as line
-from sciml.domains import Points
 from sciml.errors import UserError
-from sciml.fields import Derivative
 from sciml.parameters import schema
+from sciml.pde import taylor
+from sciml.pde.collocation import GridFunction
+from sciml.pde.collocation import chebyshev as line
+from sciml.pde.domains import Points
+from sciml.pde.fields import Derivative
 from sciml.problem import Problem
 from sciml.registry import Entry, entries
 from sciml.solution import Posterior
 from sciml.solver import Solver, misfit
-from sciml.training import Training
+from sciml.training.settings import Training
 from sciml.views.graph import Graph
 from sciml.views.residual import Residual, Term, grid_points
 from sciml.views.simulator import Simulator
@@ -95,9 +95,7 @@ class Patch(nn.Module):
 
     def amplification(self, derivative: Derivative) -> float:
         """Return by how much differentiation enlarges an error of the values."""
-        return math.prod(
-            (2 * NODES**2 / float(w)) ** k for w, k in zip(self.width, derivative.order, strict=True)
-        )
+        return math.prod((2 * NODES**2 / float(w)) ** k for w, k in zip(self.width, derivative.order, strict=True))
 
 
 def _unit_nodes() -> np.ndarray:
@@ -118,16 +116,12 @@ def _contract(bases: Sequence[list[Any]], coefficients: Tensor) -> Any:
     return sum(f * _contract(bases[1:], c) for f, c in zip(bases[0], coefficients, strict=True))
 
 
-def by_taylor(
-    network: nn.Module, fields: Sequence[str], points: Tensor, needs: Sequence[Derivative]
-) -> dict:
+def by_taylor(network: nn.Module, fields: Sequence[str], points: Tensor, needs: Sequence[Derivative]) -> dict:
     values = taylor.derivatives(network, points, [d.order for d in needs])
     return {d: values[k, :, fields.index(d.field)] for k, d in enumerate(needs)}
 
 
-def by_autograd(
-    network: nn.Module, fields: Sequence[str], points: Tensor, needs: Sequence[Derivative]
-) -> dict:
+def by_autograd(network: nn.Module, fields: Sequence[str], points: Tensor, needs: Sequence[Derivative]) -> dict:
     points = points.clone().requires_grad_()
     found = {}
     for d in needs:
@@ -165,11 +159,7 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
             def reference(at: Tensor, needs: Sequence[Derivative], patches: list[Patch] = patches) -> dict:
                 patch = Patch(asked, at[0].numpy())
                 patches.append(patch)
-                return (
-                    patch.grid(at, needs)
-                    if interpreter == "grid"
-                    else by_taylor(patch, names(asked), at, needs)
-                )
+                return patch.grid(at, needs) if interpreter == "grid" else by_taylor(patch, names(asked), at, needs)
 
             residual = float(term.residual(points, reference).abs())
             magnitude = float(size(term, points, reference))
@@ -183,9 +173,7 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
             )
             assert residual <= 10 * scale * slack, (term.name, points.coordinates)
             seen = max(seen, magnitude / (10 * scale * slack))
-        assert seen > 1e3 or term.condition is not None, (
-            f"{term.name}: the tolerance would let anything pass"
-        )
+        assert seen > 1e3 or term.condition is not None, f"{term.name}: the tolerance would let anything pass"
 
 
 def smooth(asked: Residual) -> nn.Module:
@@ -220,9 +208,7 @@ def test_interpreters_agree_on_a_smooth_field(name: str) -> None:
         values = by_autograd(network, fields, points.coordinates, term.relation.needs)
         arguments = points.arguments(asked.region.axes)
         torchy = term.relation(values, arguments)
-        numpy = term.relation(
-            {d: v.numpy() for d, v in values.items()}, {k: v.numpy() for k, v in arguments.items()}
-        )
+        numpy = term.relation({d: v.numpy() for d, v in values.items()}, {k: v.numpy() for k, v in arguments.items()})
         np.testing.assert_allclose(numpy, torchy.numpy(), rtol=0, atol=1e-13 * scale)
 
 
@@ -275,12 +261,11 @@ def test_the_trivial_answer_is_scored_by_name(name: str) -> None:
     asked = problem(name)
     trivial = asked.trivial()
     assert trivial(inputs(asked)).shape == (len(inputs(asked)), len(asked.outputs))
-    assert asked.primary in asked.score(trivial) or isinstance(asked, Simulator)
+    if not isinstance(asked, Simulator):  # whose score trains classifiers; its own tests look at it
+        assert asked.primary in asked.score(trivial)
 
 
-@pytest.mark.parametrize(
-    "entry", [*PROBLEMS.values(), *SOLVERS.values()], ids=lambda e: f"{e.group}-{e.name}"
-)
+@pytest.mark.parametrize("entry", [*PROBLEMS.values(), *SOLVERS.values()], ids=lambda e: f"{e.group}-{e.name}")
 def test_what_is_registered_explains_itself(entry: Entry) -> None:
     made = entry.load()
     text = inspect.getdoc(made)

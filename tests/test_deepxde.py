@@ -13,7 +13,7 @@ import sciml
 from problems.heat import Heat
 from sciml.errors import SolveError, UserError
 from sciml.registry import find
-from sciml.training import Training
+from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers.deepxde import CHILD, DeepXDE, _environment
 
@@ -23,10 +23,10 @@ FLOW = '''
 import numpy as np
 import torch
 
-from sciml.conditions import Boundary, Initial, Observed
-from sciml.geometry import Shape
+from sciml.pde.conditions import Boundary, Initial, Observed
+from sciml.pde.geometry import Shape
 from sciml.problem import Variable
-from sciml.solids import disk, rectangle
+from sciml.pde.solids import disk, rectangle
 from sciml.views.residual import Residual
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import sciml
-from sciml.errors import UserError
 from problems.heat import Heat
+from sciml.errors import UserError
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 

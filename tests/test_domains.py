@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.domains import Box, Sampling
 from sciml.errors import UserError
-from sciml.geometry import Shape
-from sciml.solids import disk, polygon, rectangle
+from sciml.pde.domains import Box, Sampling
+from sciml.pde.geometry import Shape
+from sciml.pde.solids import disk, polygon, rectangle
 
 METHODS: tuple[Sampling, ...] = ("uniform", "sobol", "lhs", "grid")
 REAL = torch.float64
@@ -66,9 +66,7 @@ def test_an_end_of_an_axis_without_other_axes_is_a_point() -> None:
 def test_opposite_points_differ_along_their_axis_alone() -> None:
     points = Box(x=(0, 2), y=(0, 1)).opposite("x").sample(9, generator(), "sobol", REAL)
     assert points.partner is not None
-    assert torch.equal(
-        points.partner - points.coordinates, torch.tensor([[2.0, 0.0]], dtype=REAL).expand(9, 2)
-    )
+    assert torch.equal(points.partner - points.coordinates, torch.tensor([[2.0, 0.0]], dtype=REAL).expand(9, 2))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +141,8 @@ def state():
     seeds = torch.initial_seed(), np.random.get_state()[1].tolist()
     return torch.get_default_dtype(), torch.get_default_device(), seeds
 before = state()
-from sciml.geometry import Shape
-from sciml.solids import disk
+from sciml.pde.geometry import Shape
+from sciml.pde.solids import disk
 Shape(disk((0, 0), 1)).boundary(None).sample(10, torch.Generator().manual_seed(0), "sobol", torch.float64)
 assert before == state()
 import os, deepxde
@@ -156,8 +154,6 @@ def test_deepxde_prints_nothing_writes_nothing_and_changes_nothing(tmp_path: Pat
     hidden = ("DDE_BACKEND", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {"HOME": str(tmp_path), "OMPI_COMM_WORLD_SIZE": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", CONTAINED], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", CONTAINED], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -11,15 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sciml.errors import UserError
-from sciml.fields import Derivative, Field, Relation, divergence, grad, laplacian, symbol
-from sciml.tracing import trace
+from sciml.pde.fields import Derivative, Field, Relation, divergence, grad, laplacian, symbol
+from sciml.pde.tracing import trace
 
 AXES = ("x", "t")
 WAVES = {"u": ((1.3, 0.7), 0.2), "v": ((-0.8, 1.1), 1.0)}
 POINTS = torch.tensor([[0.3, -0.4], [1.1, 0.6], [-0.7, 0.2], [0.05, 1.9]], dtype=torch.float64)
-CHECKED = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+CHECKED = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 Formula = Callable[[Mapping[str, Any]], Any]
 """Takes u, v, x, t as fields or as tensors."""
@@ -34,9 +32,7 @@ def wave(derivative: Derivative, points: torch.Tensor) -> torch.Tensor:
     )
 
 
-def relation(
-    formula: Formula, fields: tuple[str, ...] = ("u", "v"), axes: tuple[str, ...] = AXES
-) -> Relation:
+def relation(formula: Formula, fields: tuple[str, ...] = ("u", "v"), axes: tuple[str, ...] = AXES) -> Relation:
     return trace(
         lambda *u: formula(dict(zip(fields, u, strict=True)) | {a: Field(symbol(a), axes) for a in axes}),
         fields,
@@ -122,9 +118,7 @@ def test_numpy_agrees_with_torch(formula: Formula) -> None:
     traced = relation(formula)
     values = {d: wave(d, POINTS) for d in traced.needs}
     arguments = dict(zip(AXES, POINTS.T, strict=True))
-    by_numpy = traced(
-        {d: v.numpy() for d, v in values.items()}, {a: v.numpy() for a, v in arguments.items()}
-    )
+    by_numpy = traced({d: v.numpy() for d, v in values.items()}, {a: v.numpy() for a, v in arguments.items()})
     assert_close(traced(values, arguments), torch.from_numpy(np.array(by_numpy)))
 
 
@@ -154,18 +148,14 @@ def test_a_relation_is_linear_where_its_partials_are_free_of_the_fields() -> Non
 )
 def test_constants_survive_in_full(constant: float) -> None:
     assert evaluate(lambda at: constant + 0 * at["u"]).tolist() == [constant] * len(POINTS)
-    assert (
-        evaluate(lambda at: np.float64(constant) * at["u"]) == constant * evaluate(lambda at: at["u"])
-    ).all()
+    assert (evaluate(lambda at: np.float64(constant) * at["u"]) == constant * evaluate(lambda at: at["u"])).all()
 
 
 def test_constants_that_sympy_keeps_exact_are_computed() -> None:
     expected = torch.sqrt(8 * (2 + wave(Derivative("u", (0, 0)), POINTS)))
     assert_close(evaluate(lambda at: torch.sqrt(8 * (2 + at["u"]))), expected)
     assert evaluate(lambda at: torch.exp(1 + 0 * at["x"])).tolist() == [math.e] * len(POINTS)
-    assert_close(
-        evaluate(lambda at: 10**12 * at["u"] * 10**12), 1e24 * wave(Derivative("u", (0, 0)), POINTS)
-    )
+    assert_close(evaluate(lambda at: 10**12 * at["u"] * 10**12), 1e24 * wave(Derivative("u", (0, 0)), POINTS))
 
 
 def test_derivatives_hold_almost_everywhere() -> None:
@@ -176,9 +166,7 @@ def test_derivatives_hold_almost_everywhere() -> None:
     assert evaluate(lambda at: torch.sign(at["u"]).x + 0 * at["u"]).tolist() == [0.0] * len(POINTS)
 
 
-@pytest.mark.parametrize(
-    "name", ["sin", "cos", "tanh", "exp", "sqrt", "abs", "arctan", "square", "sign", "sinh"]
-)
+@pytest.mark.parametrize("name", ["sin", "cos", "tanh", "exp", "sqrt", "abs", "arctan", "square", "sign", "sinh"])
 def test_functions_of_numpy_and_torch_mean_the_same(name: str) -> None:
     by_torch = evaluate(lambda at: getattr(torch, name)(at["u"] + 2))
     by_numpy = evaluate(lambda at: getattr(np, name)(at["u"] + 2))
@@ -199,9 +187,7 @@ def test_scalars_of_torch_and_numpy_stand_on_either_side() -> None:
 
 
 def test_long_axes_have_a_spelled_form() -> None:
-    traced = relation(
-        lambda at: (at["radius"] * at["u"].radius).diff("radius") / at["radius"], ("u",), ("radius", "z")
-    )
+    traced = relation(lambda at: (at["radius"] * at["u"].radius).diff("radius") / at["radius"], ("u",), ("radius", "z"))
     assert traced.needs == (Derivative("u", (1, 0)), Derivative("u", (2, 0)))
     assert r"u_{radius radius}" in traced.latex()
 
@@ -287,10 +273,7 @@ def test_names_that_clash_are_refused(
 
 
 def test_latex_reads_as_on_paper() -> None:
-    assert (
-        relation(lambda at: at["u"].t + at["u"] * at["u"].x - at["u"].xx).latex()
-        == "u u_{x} + u_{t} - u_{xx} = 0"
-    )
+    assert relation(lambda at: at["u"].t + at["u"] * at["u"].x - at["u"].xx).latex() == "u u_{x} + u_{t} - u_{xx} = 0"
     named = trace(lambda phi, flow_x: phi.xt - flow_x.x, ("phi", "flow_x"), AXES)[0]
     assert named.latex() == r"- {flow_{x}}_{x} + \phi_{xt} = 0"
 

@@ -19,9 +19,7 @@ def table(*names: str) -> Table:
     axes = {n: AXES[n] for n in names}
     grid = np.meshgrid(*axes.values(), indexing="ij")
     value = sum((k + 1) * g for k, g in enumerate(grid))
-    arrays = {
-        n: (names, value + s) for n, s in (("u", 0.25), ("u_reference", 0), ("p", 0), ("p_reference", 0))
-    }
+    arrays = {n: (names, value + s) for n, s in (("u", 0.25), ("u_reference", 0), ("p", 0), ("p_reference", 0))}
     return Table(axes, arrays, {"x": Variable("x", "m")})
 
 
@@ -45,9 +43,7 @@ def test_one_axis_gives_lines() -> None:
         (("x", "y", "t"), "x [m]", "y", "at t = 3"),
     ],
 )
-def test_more_axes_give_maps(
-    names: tuple[str, ...], across: str, up: str, title: str | None, tmp_path: Path
-) -> None:
+def test_more_axes_give_maps(names: tuple[str, ...], across: str, up: str, title: str | None, tmp_path: Path) -> None:
     data = table(*names)
     figure = field_figure(PROBLEM, data)
     shown = panels(figure)

@@ -12,8 +12,8 @@ from pandapower.networks import case14
 import sciml
 from problems.heat import Heat
 from problems.ieee14 import IEEE14
-from sciml.balance import Pattern, newton, solve_blocks
 from sciml.errors import UserError
+from sciml.grid.balance import Pattern, newton, solve_blocks
 from sciml.solver import misfit
 from solvers.dc import DC
 from solvers.gns import GNS
@@ -76,9 +76,7 @@ def test_newton_converges_quadratically(problem: IEEE14) -> None:
     for before, after in pairwise(errors):
         far = (before < 0.1) & (before > 1e-6)
         assert (after[far] < 10 * before[far] ** 2).all()
-    rates = [
-        torch.log(c / b) / torch.log(b / a) for a, b, c in zip(errors, errors[1:], errors[2:], strict=False)
-    ]
+    rates = [torch.log(c / b) / torch.log(b / a) for a, b, c in zip(errors, errors[1:], errors[2:], strict=False)]
     inside = [r[(b < 0.05) & (c > 1e-11)] for r, b, c in zip(rates, errors[1:], errors[2:], strict=False)]
     observed = torch.cat(inside)
     assert len(observed) > 30
@@ -102,9 +100,7 @@ def test_losses_are_positive_and_the_powers_add_up(problem: IEEE14) -> None:
 def test_imbalances_of_active_power_add_up_to_zero(problem: IEEE14) -> None:
     flow = problem.flow
     given = flow.read(torch.from_numpy(problem.scenarios("test")))
-    noise = 0.1 * torch.randn(
-        len(given["p"]), 14, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double
-    )
+    noise = 0.1 * torch.randn(len(given["p"]), 14, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     state = flow.start(given) + noise
     assert flow.imbalance(state, given)[..., 0].sum(1).abs().max() < 1e-12
     # with the slack's own injection set by loads and losses, the law at its bus says the same
@@ -140,9 +136,7 @@ def test_the_jacobian_is_the_derivative_of_the_balance(problem: IEEE14) -> None:
     pattern, values = flow.jacobian(state, given)
     for row in range(3):
         one = {name: value[row : row + 1] for name, value in given.items()}
-        whole = torch.autograd.functional.jacobian(
-            lambda s, one=one: flow.imbalance(s[None], one)[0], state[row]
-        )
+        whole = torch.autograd.functional.jacobian(lambda s, one=one: flow.imbalance(s[None], one)[0], state[row])
         exact = whole[flow.unknown][:, flow.unknown]
         built = torch.zeros_like(exact)
         built[pattern.rows, pattern.columns] = values[row]

@@ -10,8 +10,8 @@ from torch.distributions import Normal
 
 import sciml
 from problems.two_moons import TwoMoons
-from sciml.draws import Draws
-from sciml.priors import Prior
+from sciml.inference.draws import Draws
+from sciml.inference.priors import Prior
 from sciml.problem import Variable
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
@@ -118,9 +118,7 @@ def test_a_posterior_restores_from_its_state(
     again = solver.restore(LinearGaussian(), posterior.state)
     assert isinstance(again, Posterior)
     np.testing.assert_array_equal(again(OBSERVATIONS), posterior(OBSERVATIONS))
-    np.testing.assert_array_equal(
-        again.sample(50, OBSERVATIONS[2], 1), posterior.sample(50, OBSERVATIONS[2], 1)
-    )
+    np.testing.assert_array_equal(again.sample(50, OBSERVATIONS[2], 1), posterior.sample(50, OBSERVATIONS[2], 1))
 
 
 def test_nre_simulates_as_often_as_it_says_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +158,7 @@ def test_more_simulations_bring_rejection_abc_nearer() -> None:
     assert len(budgets) >= 4
     assert list(budgets) == sorted(budgets)
     distances = [
-        float(sciml.solve(TwoMoons(), RejectionABC(simulations=n), seed=0).notes["distance"])
-        for n in budgets[:3]
+        float(sciml.solve(TwoMoons(), RejectionABC(simulations=n), seed=0).notes["distance"]) for n in budgets[:3]
     ]
     # The nearest 100 of n points in the plane lie within a distance that falls as n^(-1/2).
     assert distances[1] / distances[2] == pytest.approx(10**0.5, rel=0.25)

@@ -21,9 +21,9 @@ TRAVELS = {
 PROBE = """
 import json, sys
 import problems, solvers, sciml
-from sciml.choices import CONFIGS, presets
-from sciml.compose import compose
-from sciml.words import read_words
+from sciml.configuration.choices import CONFIGS, presets
+from sciml.configuration.compose import compose
+from sciml.configuration.words import read_words
 config, _ = compose(read_words(["problem=heat_fast", "solver=trivial", "trainer=ddp"]))
 files = [module.__file__ for module in (sciml, problems, solvers)]
 print(json.dumps([*files, str(CONFIGS), config.problem, config.trainer["devices"]]))

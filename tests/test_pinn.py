@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import sciml
 from problems.burgers import Burgers
 from problems.heat import Heat
-from sciml.conditions import Boundary, Condition, Initial, Observed, Periodic
-from sciml.domains import Box
-from sciml.training import Training
+from sciml.pde.conditions import Boundary, Condition, Initial, Observed, Periodic
+from sciml.pde.domains import Box
+from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers._imposed import impose
 from solvers.dgm import DGM

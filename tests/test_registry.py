@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sciml.choices import CONFIGS, baseline, default_solver, read_yaml
+from sciml.configuration.choices import CONFIGS, baseline, default_solver, read_yaml
 from sciml.errors import UserError
 from sciml.parameters import schema
 from sciml.registry import entries, find, fitting, misfits, offers
@@ -59,9 +59,7 @@ def test_the_defaults_of_each_problem_fit_it(name):
     classical = baseline(problem)
     assert classical in fit
     assert find("solver", classical).kind == "classical"
-    assert fit == tuple(
-        s for s, e in entries("solver").items() if misfits(made)[s] is None and e.kind != "trivial"
-    )
+    assert fit == tuple(s for s, e in entries("solver").items() if misfits(made)[s] is None and e.kind != "trivial")
     assert all(offers(problem, find("solver", s)) for s in fit)
 
 

@@ -10,14 +10,14 @@ import xarray
 
 import sciml
 from problems.heat import Heat
-from sciml.compose import Config, Made, compose, config_hash, read_config
+from sciml.configuration.compose import Config, Made, compose, config_hash, read_config
+from sciml.configuration.words import Request, read_words
 from sciml.errors import SolveError, UserError
-from sciml.execution import execute
 from sciml.progress import Progress
-from sciml.runs import load, new_folder
+from sciml.runs.execution import execute
+from sciml.runs.folder import load, new_folder
+from sciml.runs.solution_file import read_state, write_solution
 from sciml.solution import Solution
-from sciml.solution_file import read_state, write_solution
-from sciml.words import Request, read_words
 from solvers.spectral import Spectral
 
 WORDS = ("problem=heat", "solver=spectral", "solver.tolerance=1e-4", "problem.diffusivity=0.2", "seed=3")
@@ -139,9 +139,7 @@ def test_a_folder_that_holds_something_is_refused(folder: Path):
 
 
 CONFIG = "problem: {name: heat}\nsolver: {name: spectral}\ntrainer: {}\nseed: 0\n"
-BOMB = "a: &a [1,1]\n" + "".join(
-    f"{chr(98 + k)}: &{chr(98 + k)} [*{chr(97 + k)},*{chr(97 + k)}]\n" for k in range(20)
-)
+BOMB = "a: &a [1,1]\n" + "".join(f"{chr(98 + k)}: &{chr(98 + k)} [*{chr(97 + k)},*{chr(97 + k)}]\n" for k in range(20))
 
 
 @pytest.mark.parametrize(

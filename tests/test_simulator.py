@@ -11,12 +11,12 @@ from scipy.stats import kstest
 
 import sciml
 from problems.two_moons import OBSERVATIONS, TwoMoons
-from sciml.c2st import c2st
-from sciml.draws import RandomDraws
 from sciml.errors import SolveError, UserError
-from sciml.priors import Prior, box
+from sciml.inference.c2st import c2st
+from sciml.inference.draws import RandomDraws
+from sciml.inference.priors import Prior, box
+from sciml.inference.resampling import effective_size, importance_resample
 from sciml.references import reference_file
-from sciml.resampling import effective_size, importance_resample
 from sciml.solution import Solution
 from solvers.rejection_abc import RejectionABC
 from solvers.trivial import Trivial
@@ -96,9 +96,7 @@ def test_resampling_repeats_none_and_finds_the_law() -> None:
 
 def test_resampling_stops_at_the_draws_allowed() -> None:
     prior = box((-4,), (4,))
-    samples = importance_resample(
-        prior, lambda theta: -(theta[:, 0] ** 2) / 2e-6, 1000, generator(), most=1000
-    )
+    samples = importance_resample(prior, lambda theta: -(theta[:, 0] ** 2) / 2e-6, 1000, generator(), most=1000)
     assert samples.shape == (1000, 1)
     assert len(samples.unique()) < 20
 
@@ -148,9 +146,7 @@ def test_exact_posterior_samples_agree_with_quadrature(observation: int) -> None
     covariance = (grid - mean).T @ ((grid - mean) * weights[:, None])
     deviation = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(samples.mean(axis=0), mean, atol=4 * deviation.max() / math.sqrt(count))
-    np.testing.assert_allclose(
-        np.cov(samples.T), covariance, atol=5 * deviation.max() ** 2 / math.sqrt(count)
-    )
+    np.testing.assert_allclose(np.cov(samples.T), covariance, atol=5 * deviation.max() ** 2 / math.sqrt(count))
     # The masses of cells of 1/8 by 1/8, by a chi-square statistic.
     cells = ((grid + 1) * 8).astype(int) @ [16, 1]
     expected = count * np.bincount(cells, weights, 256)

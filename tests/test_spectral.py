@@ -7,10 +7,10 @@ import torch
 import sciml
 from problems.burgers import Burgers
 from problems.heat import Heat
-from sciml.collocation import Fourier, GridFunction, Pieces, chebyshev, lobatto
-from sciml.conditions import Boundary, Initial, Observed, Periodic
-from sciml.domains import Box
-from sciml.fields import Derivative
+from sciml.pde.collocation import Fourier, GridFunction, Pieces, chebyshev, lobatto
+from sciml.pde.conditions import Boundary, Initial, Observed, Periodic
+from sciml.pde.domains import Box
+from sciml.pde.fields import Derivative
 from sciml.problem import Variable
 from sciml.solver import misfit
 from sciml.views.residual import Residual
@@ -355,9 +355,7 @@ def test_the_interpreter_agrees_on_scattered_and_tensor_points():
     for points in (scattered, tensor):
         exact = PI * np.exp(points[:, 0]) * np.cos(PI * points[:, 1])
         assert np.allclose(grid(points, [need])[need], exact, rtol=0, atol=1e-8)
-        assert torch.equal(
-            grid(torch.as_tensor(points), [need])[need], torch.as_tensor(grid(points, [need])[need])
-        )
+        assert torch.equal(grid(torch.as_tensor(points), [need])[need], torch.as_tensor(grid(points, [need])[need]))
 
 
 @pytest.mark.parametrize(
@@ -368,9 +366,7 @@ def test_references_make_every_residual_zero(problem):
     lines = []
     for low, high in problem.region.bounds:
         inner = [b for b in (-0.25, -0.06, -0.03, -0.015, 0.0, 0.015, 0.03, 0.06, 0.25) if low < b < high]
-        lines.append(
-            Pieces(np.array([low, *inner, *(low + (high - low) * np.array([0.5, 0.75])), high]), lobatto(26))
-        )
+        lines.append(Pieces(np.array([low, *inner, *(low + (high - low) * np.array([0.5, 0.75])), high]), lobatto(26)))
     lines = [Pieces(np.unique(line.breaks), line.reference) for line in lines]
     nodes = np.meshgrid(*(line.nodes for line in lines), indexing="ij")
     values = problem.reference(np.stack([g.ravel() for g in nodes], axis=1))
@@ -435,8 +431,7 @@ def test_says_that_a_tolerance_is_missed():
 def test_ladder_descends():
     problem = Burgers()
     errors = [
-        problem.score(sciml.solve(problem, Spectral(tolerance=t)))["relative_l2"]
-        for t in Spectral.ladder["tolerance"]
+        problem.score(sciml.solve(problem, Spectral(tolerance=t)))["relative_l2"] for t in Spectral.ladder["tolerance"]
     ]
     assert all(e < t for e, t in zip(errors, Spectral.ladder["tolerance"], strict=True))
     assert errors[-1] < errors[0] / 100
@@ -464,9 +459,7 @@ class Torn(Heat):
         return (*super().conditions(), Periodic("x"))
 
 
-@pytest.mark.parametrize(
-    ("problem", "reason"), [(Short(), "too few"), (Seen(), "observed"), (Torn(), "periodic")]
-)
+@pytest.mark.parametrize(("problem", "reason"), [(Short(), "too few"), (Seen(), "observed"), (Torn(), "periodic")])
 def test_refuses_what_it_cannot_solve(problem, reason):
     line = misfit(problem, Spectral())
     assert line is not None

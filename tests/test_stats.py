@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sciml.stats import FLOOR, Estimate, geometric_mean, leaders
+from sciml.bench.stats import FLOOR, Estimate, geometric_mean, leaders
 
 
 def test_known_values():

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sciml.bench_figures import median_curve, work_precision
-from sciml.board import Row, Section, Step, assemble, outcome
-from sciml.cells import Cell, Entry, Misfit, Plan, Rung
+from sciml.bench.board import Row, Section, Step, assemble, outcome
+from sciml.bench.cells import Cell, Entry, Misfit, Plan, Rung
+from sciml.bench.figures import median_curve, work_precision
+from sciml.bench.records import Result, read_result
+from sciml.bench.table import as_data, columns, main, texts
 from sciml.errors import UserError
-from sciml.records import Result, read_result
-from sciml.table import as_data, columns, main, texts
 
 
 def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, history=(), **metrics):
@@ -44,9 +44,7 @@ def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10
         "notes": {"parameters": 1234},
     }
     (folder / "metrics.json").write_text(json.dumps(content | metrics))
-    (folder / "provenance.json").write_text(
-        json.dumps({"device": "Xeon, 2 cores", "processor": "Xeon, 2 cores"})
-    )
+    (folder / "provenance.json").write_text(json.dumps({"device": "Xeon, 2 cores", "processor": "Xeon, 2 cores"}))
     return folder
 
 
@@ -72,9 +70,7 @@ def run_of(solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, curve=(
 
 
 def row_of(kind, *errors, deterministic=False, steps=()):
-    runs = [
-        run_of(kind, kind, i, e, failure=None if math.isfinite(e) else "broke") for i, e in enumerate(errors)
-    ]
+    runs = [run_of(kind, kind, i, e, failure=None if math.isfinite(e) else "broke") for i, e in enumerate(errors)]
     return Row(kind, kind, "c0ffee", len(errors), tuple(runs), steps, deterministic)
 
 
@@ -124,8 +120,7 @@ def test_seconds_to_an_error_are_the_median_over_seeds_with_failures_infinite():
 
 def test_a_ladder_gives_the_seconds_of_its_coarsest_sufficient_run():
     steps = tuple(
-        Step("tolerance", 10.0**-k, run_of("spectral", "classical", 0, 10.0**-k, train=k))
-        for k in (1, 3, 5, 7)
+        Step("tolerance", 10.0**-k, run_of("spectral", "classical", 0, 10.0**-k, train=k)) for k in (1, 3, 5, 7)
     )
     row = Row("spectral", "classical", "", 1, (steps[-1].run,), steps, True)
     assert [row.seconds_to(t) for t in (1e-2, 1e-4, 1e-6, 1e-8)] == [3.5, 5.5, 7.5, math.inf]
@@ -240,9 +235,7 @@ def test_the_headline_counts_both_kinds(tmp_path):
         for seed in range(3):
             base = {"problem": problem, "diffusivity": k}
             write_run(tmp_path / problem / f"n{seed}", seed=seed, error=1e-3 * (1 + seed / 10), **base)
-            write_run(
-                tmp_path / problem / f"c{seed}", "fd", "classical", seed, classical * (1 + seed / 10), **base
-            )
+            write_run(tmp_path / problem / f"c{seed}", "fd", "classical", seed, classical * (1 + seed / 10), **base)
     assert assemble([tmp_path]).headline == "Of 3 problems: classical wins 2, neural wins 1, ties 0"
 
 
@@ -271,7 +264,7 @@ def test_the_command_writes_every_file(benchmark, tmp_path, capsys):
 
 def test_the_table_never_trains_and_needs_no_torch(benchmark):
     program = (
-        "import sys; from sciml.table import main; code = main([sys.argv[1]]);"
+        "import sys; from sciml.bench.table import main; code = main([sys.argv[1]]);"
         "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
     )
     before = {p: p.stat().st_mtime_ns for p in benchmark.rglob("*") if p.is_file()}

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from problems.heat import Heat
-from sciml.checkpoint import last_checkpoint, read_checkpoint
 from sciml.errors import Interrupted, SolveError, UserError
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count
@@ -23,7 +22,8 @@ from sciml.problem import Problem, Table, Variable
 from sciml.progress import Progress
 from sciml.solution import Solution
 from sciml.solver import Context
-from sciml.training import Training
+from sciml.training.checkpoint import last_checkpoint, read_checkpoint
+from sciml.training.settings import Training
 from sciml.views.residual import Residual
 
 
@@ -209,9 +209,7 @@ def test_a_schedule_runs_to_its_end_and_says_so(tmp_path: Path) -> None:
     seconds = [float(row["seconds"]) for row in history]
     assert seconds == sorted(seconds)
     assert [done for done, _ in told.reports][-1] == 1
-    assert told.reports[-1][1] == {
-        k: float(history[-1][k]) for k in ("loss", "loss_fit", "loss_fourth", "error")
-    }
+    assert told.reports[-1][1] == {k: float(history[-1][k]) for k in ("loss", "loss_fit", "loss_fourth", "error")}
 
 
 def test_heat_is_solved() -> None:

@@ -15,8 +15,8 @@ COMMANDS = {
     "list": ("sciml.cli.catalogue", "problems and solvers, one line each"),
     "show": ("sciml.cli.show", "the equations, parameters and partners of a problem or solver"),
     "matrix": ("sciml.cli.matrix", "which solver fits which problem, and why not"),
-    "bench": ("sciml.bench", "run many solvers on many problems, and write one table"),
-    "table": ("sciml.table", "write the table again from run folders"),
+    "bench": ("sciml.bench.command", "run many solvers on many problems, and write one table"),
+    "table": ("sciml.bench.table", "write the table again from run folders"),
     "completion": ("sciml.cli.completion", "a script that completes words in bash or zsh"),
 }
 """By command: the module whose ``main(words)`` runs it and returns an exit code, and what it does."""

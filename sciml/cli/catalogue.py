@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sciml.choices import choose, variants
+from sciml.configuration.choices import choose, variants
 from sciml.errors import UserError, short
 from sciml.registry import Group, entries
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sciml.choices import choose, default_solver, presets, variants
 from sciml.cli import COMMANDS
+from sciml.configuration.choices import choose, default_solver, presets, variants
 from sciml.errors import UserError, short
 from sciml.registry import Group, entries
 
@@ -58,9 +58,7 @@ def _offers(before: Sequence[str], typed: str) -> Iterator[str]:
     if before[0] == "completion":
         yield from ("bash", "zsh")
     elif before[0] in ("train", "show", "bench"):
-        yield from (
-            f"{g}={n}" for g in groups if typed.startswith(f"{g}=") for n in (*entries(g), *variants(g))
-        )
+        yield from (f"{g}={n}" for g in groups if typed.startswith(f"{g}=") for n in (*entries(g), *variants(g)))
         yield from (f"{g}=" for g in groups if not typed.startswith(f"{g}="))
     if before[0] == "train":
         yield from (f"trainer={p}" for p in presets())

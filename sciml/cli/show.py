@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sciml.choices import choose
+from sciml.configuration.choices import choose
 from sciml.errors import UserError, did_you_mean, short
 from sciml.registry import Entry, Group, entries, fitting, misfits
 
@@ -42,9 +42,7 @@ def _problem(entry: Entry) -> Iterator[str]:
             yield "\nequations"
         yield f"  {name}: {text}"
         yield f"  {' ' * len(name)}  ${latex}$"
-    inputs, outputs = (
-        ", ".join(f"{v.name} [{v.unit}]" for v in vs[:8]) for vs in (problem.inputs, problem.outputs)
-    )
+    inputs, outputs = (", ".join(f"{v.name} [{v.unit}]" for v in vs[:8]) for vs in (problem.inputs, problem.outputs))
     more = [" ..." if len(vs) > 8 else "" for vs in (problem.inputs, problem.outputs)]
     yield f"\nfrom {inputs}{more[0]}  to {outputs}{more[1]}"
     yield f"score: {problem.primary}"
@@ -56,9 +54,7 @@ def _solver(entry: Entry) -> Iterator[str]:
     yield from _described(entry)
     yield f"\nkind: {entry.kind}"
     yield f"needs the view: {entry.needs}"
-    fit = [
-        name for name, problem in entries("problem").items() if misfits(problem.load()())[entry.name] is None
-    ]
+    fit = [name for name, problem in entries("problem").items() if misfits(problem.load()())[entry.name] is None]
     yield f"problems that fit: {', '.join(fit) or 'none'}"
 
 

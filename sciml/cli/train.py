@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sciml.choices import baseline
+from sciml.configuration.choices import baseline
+from sciml.configuration.words import Request, Resumption, read_words
 from sciml.errors import Interrupted, SolveError, UserError
 from sciml.progress import TerminalProgress
 from sciml.registry import find
-from sciml.words import Request, Resumption, read_words
 
 if TYPE_CHECKING:
-    from sciml.compose import Config, Made
+    from sciml.configuration.compose import Config, Made
 
 USAGE = """usage: sciml train problem=NAME [solver=NAME] [key=value ...] [--json]
        sciml train resume=FOLDER
@@ -63,9 +63,9 @@ def _prepared(request: Request) -> "tuple[Config, Made, Path]":
     problem, solver = request.problem.option, request.solver.option
     how = "" if request.solver_named else f", the default for {request.problem.entry.views[0]}"
     _say(f"problem={problem} solver={solver}{how}")
-    from sciml.compose import compose
+    from sciml.configuration.compose import compose
     from sciml.registry import fitting
-    from sciml.runs import new_folder
+    from sciml.runs.folder import new_folder
     from sciml.solver import misfit
 
     config, made = compose(request)
@@ -78,8 +78,8 @@ def _prepared(request: Request) -> "tuple[Config, Made, Path]":
 
 def _continued(request: Resumption) -> "tuple[Config, Made, Path]":
     """Read the configuration of a run that was stopped."""
-    from sciml.compose import read_config, require_trusted
-    from sciml.runs import CONFIG
+    from sciml.configuration.compose import read_config, require_trusted
+    from sciml.runs.folder import CONFIG
 
     config = read_config(request.folder / CONFIG)
     require_trusted(config, request.named, "problem=<that file>:<class> beside resume=")
@@ -87,8 +87,8 @@ def _continued(request: Resumption) -> "tuple[Config, Made, Path]":
 
 
 def _run(config: "Config", made: "Made", folder: Path, resume: bool, began: float) -> None:
-    from sciml.execution import execute
-    from sciml.runs import read_metrics
+    from sciml.runs.execution import execute
+    from sciml.runs.folder import read_metrics
 
     metrics = read_metrics(folder) if resume else None
     if metrics and metrics["status"] == "ok":
@@ -103,7 +103,7 @@ def _report(config: "Config", made: "Made", folder: Path, compare: bool) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from sciml.runs import Run, read_metrics
+    from sciml.runs.folder import Run, read_metrics
 
     metrics = read_metrics(folder)
     if metrics is None:
@@ -126,7 +126,7 @@ def _report(config: "Config", made: "Made", folder: Path, compare: bool) -> None
 
 def _others(config: "Config", made: "Made") -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of the problem's classical baseline and of its trivial answer."""
-    from sciml.execution import judge, measure
+    from sciml.runs.execution import judge, measure
     from sciml.solver import Context, misfit
 
     problem, solver, _ = made
@@ -155,7 +155,7 @@ def _others(config: "Config", made: "Made") -> Iterator[tuple[str, str, str, str
 
 
 def _print_json(folder: Path) -> None:
-    from sciml.runs import finite, read_metrics
+    from sciml.runs.folder import finite, read_metrics
 
     metrics = read_metrics(folder)
     if metrics is not None:
@@ -173,7 +173,7 @@ def _is_helper(folder: Path | None) -> bool:
 
 def _help(config: "Config", made: "Made", folder: Path, resume: bool) -> None:
     """Train along with the first process, which alone writes the run folder."""
-    from sciml.runs import CONFIG
+    from sciml.runs.folder import CONFIG
     from sciml.solver import Context
 
     while not (folder / CONFIG).exists():

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sciml.balance import Balance
+from sciml.grid.balance import Balance
 from sciml.problem import Problem
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sciml.conditions import Condition, Periodic, relations
-from sciml.domains import Domain, Part, Points
 from sciml.errors import UserError
-from sciml.fields import Array, Derivative, Field, Relation, symbol
+from sciml.pde.conditions import Condition, Periodic, relations
+from sciml.pde.domains import Domain, Part, Points
+from sciml.pde.fields import Array, Derivative, Field, Relation, symbol
+from sciml.pde.tracing import trace
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
-from sciml.tracing import trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,8 +86,7 @@ class Residual(Problem):
             scalars = relations(condition, names, axes, order)
             part = condition.part(self.region)
             terms += [
-                Term(_numbered(condition.name, k, len(scalars)), r, part, condition)
-                for k, r in enumerate(scalars)
+                Term(_numbered(condition.name, k, len(scalars)), r, part, condition) for k, r in enumerate(scalars)
             ]
         for term in terms:
             if not term.relation.needs:
@@ -133,8 +132,7 @@ class Residual(Problem):
         scores = {"relative_l2": _relative(error, reference), "max_error": float(np.abs(error).max())}
         if len(self.fields) > 1:
             scores |= {
-                f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k])
-                for k, f in enumerate(self.fields)
+                f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k]) for k, f in enumerate(self.fields)
             }
         return scores
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.c2st import c2st
-from sciml.draws import Draws, RandomDraws
 from sciml.errors import SolveError, UserError
-from sciml.priors import Prior
+from sciml.inference.c2st import c2st
+from sciml.inference.draws import Draws, RandomDraws
+from sciml.inference.priors import Prior
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Posterior, Solution
 
@@ -65,9 +65,7 @@ class Simulator(Problem):
         x = self.simulate(theta, RandomDraws(count, generator))
         expected = (count, len(self.data))
         if x.shape != expected:
-            raise SolveError(
-                f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}"
-            )
+            raise SolveError(f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}")
         broken = ~x.isfinite().all(dim=1)
         if broken.any():
             raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
@@ -109,16 +107,14 @@ class Simulator(Problem):
         return Table({"sample": np.arange(len(samples))}, arrays, {p.name: p for p in self.parameters})
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
-        from sciml.corner import corner_figure
+        from sciml.inference.corner import corner_figure
 
         reference = self.reference()
         yield "posterior", corner_figure(self.parameters, self._samples(solution, len(reference)), reference)
 
     def _samples(self, solution: Solution, count: int, seed: int = 0) -> np.ndarray:
         if not isinstance(solution, Posterior):
-            raise UserError(
-                f"{self.name} expects a Posterior, which can be sampled, got a {type(solution).__name__}"
-            )
+            raise UserError(f"{self.name} expects a Posterior, which can be sampled, got a {type(solution).__name__}")
         return solution.sample(count, self.observed(), seed)
 
 

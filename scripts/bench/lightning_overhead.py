@@ -26,7 +26,7 @@ from sciml.parameters import Count
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
 from sciml.solver import Context
-from sciml.training import Training
+from sciml.training.settings import Training
 
 TARGET = 1.05
 
@@ -106,9 +106,7 @@ def trained(steps: int, folder: Path | None) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
     parser.add_argument("--repeats", type=int, default=11, help="pairs")
     arguments = parser.parse_args()
@@ -117,9 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for figure, folder in (("lightning_overhead", None), ("lightning_overhead_with_files", Path(name))):
             trained(200, folder)
-            pairs = [
-                (trained(arguments.steps, folder), bare(arguments.steps)) for _ in range(arguments.repeats)
-            ]
+            pairs = [(trained(arguments.steps, folder), bare(arguments.steps)) for _ in range(arguments.repeats)]
             ratio = statistics.median(by_lightning / by_hand for by_lightning, by_hand in pairs)
             seconds = statistics.median(by_hand for _, by_hand in pairs)
             print(f"{figure}: {ratio:.3f} times the bare loop's {seconds * 1e6:.0f} µs a step", flush=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sciml.taylor import derivatives
+from sciml.pde.taylor import derivatives
 
 HEAT = ((0, 0), (1, 0), (0, 1), (2, 0))
 LAPLACE = (*HEAT, (0, 2))
@@ -60,9 +60,7 @@ def training_pass(model: nn.Module, evaluate: Callable[[], Tensor]) -> float:
     return seconds
 
 
-def multiples(
-    model: nn.Module, points: Tensor, orders: Sequence[tuple[int, ...]], repeats: int
-) -> tuple[float, float]:
+def multiples(model: nn.Module, points: Tensor, orders: Sequence[tuple[int, ...]], repeats: int) -> tuple[float, float]:
     """Return the cost by series and by nested autograd over the plain pass: ratios of interleaved medians."""
     ways = (
         lambda: model(points),

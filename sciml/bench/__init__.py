@@ -1,0 +1,1 @@
+"""The benchmark: cells, statistics, the table."""

@@ -1,0 +1,199 @@
+"""What a benchmark runs: its cells, the rows they belong to, and the pairs that do not fit."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sciml.configuration.compose import config_hash, config_of, typed
+from sciml.errors import UserError
+from sciml.files import write_text
+from sciml.solver import Kind, Solver, misfit
+from sciml.training.settings import Training
+
+PLAN = "bench.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Args:
+        folder: its run folder, relative to the benchmark's.
+        seed: its seed.
+        words: what follows ``sciml train`` to run it.
+    """
+
+    folder: str
+    seed: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A run of a classical solver at one value of its ladder."""
+
+    parameter: str
+    value: float | int | str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: a pair that fits, its seeds, and its ladder from coarse to fine.
+
+    ``question`` tells problems of one name but other parameters apart.
+    """
+
+    problem: str
+    question: str
+    solver: str
+    kind: Kind
+    config: str
+    deterministic: bool
+    cells: tuple[Cell, ...]
+    rungs: tuple[Rung, ...] = ()
+
+    def runs(self) -> tuple[Cell, ...]:
+        """Return the cells of all seeds and then of the ladder."""
+        return (*self.cells, *(rung.cell for rung in self.rungs))
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A pair that does not fit, and why."""
+
+    problem: str
+    solver: str
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A benchmark before it runs.
+
+    Args:
+        entries: the rows.
+        misfits: the pairs left out.
+        thresholds: errors to which seconds are counted, by problem.
+        conditions: how cells run: jobs, cores, threads, time and memory limits.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    conditions: Mapping[str, float | int | None] = field(default_factory=dict)
+
+    def cells(self) -> list[Cell]:
+        """Return every run once: all seeds first, then the ladders."""
+        cells = [c for e in self.entries for c in e.cells] + [c for e in self.entries for c in e.runs()]
+        return list({c.folder: c for c in cells}.values())
+
+    def write(self, folder: Path) -> None:
+        """Write the plan into the benchmark's folder."""
+        write_text(folder / PLAN, TypeAdapter(Plan).dump_json(self, indent=2).decode() + "\n")
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan of a benchmark's folder, or None where there is none.
+
+    Raises:
+        UserError: the file is not a plan.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Plan).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path} is not a benchmark's plan: {where}: {first['msg']}; run sciml bench") from None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A problem or solver as asked for.
+
+    Args:
+        word: by which ``sciml train`` finds it.
+        name: by which it is registered.
+        made: the problem or solver itself.
+        settings: the parameters set besides its defaults and the word's own.
+    """
+
+    word: str
+    name: str
+    made: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return the hash of a run's configuration, the seed left out."""
+    return config_hash({section: config[section] for section in ("problem", "solver", "trainer")})
+
+
+def as_text(problem: Mapping[str, Any]) -> str:
+    """Return a problem's parameters as text."""
+    return " ".join(f"{key}={value}" for key, value in problem.items() if key != "name")
+
+
+def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping[str, Any]) -> Entry | Misfit:
+    """Plan the runs of one pair.
+
+    Args:
+        problem: the problem.
+        solver: the solver.
+        seeds: the seeds of solvers that depend on one; others run the first alone.
+        trainer: settings of the training.
+
+    Raises:
+        UserError: the training refuses its settings.
+    """
+    method: Solver[Any] = solver.made
+    training = Training(**typed(Training, trainer))
+    reason = misfit(problem.made, method)
+    if reason:
+        return Misfit(problem.name, solver.name, method.kind, reason)
+
+    def cell(seed: int, step: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
+        chosen = type(method)(**{**method.settings, **step}) if step else method
+        names = problem.name, solver.name
+        config = dataclasses.asdict(config_of(problem.made, chosen, training, seed, names))
+        words = (
+            f"problem={problem.word}",
+            f"solver={solver.word}",
+            *_words("problem", problem.settings),
+            *_words("solver", {**solver.settings, **step}),
+            *_words("trainer", trainer),
+            f"seed={seed}",
+            "compare=false",
+        )
+        folder = f"{problem.made.name}/{method.name}/seed-{seed}-{fingerprint(config)}"
+        return Cell(folder, seed, words), config
+
+    runs = [cell(seed, {}) for seed in (seeds[:1] if method.deterministic else seeds)]
+    config = runs[0][1]
+    return Entry(
+        problem=problem.name,
+        question=as_text(config["problem"]),
+        solver=solver.name,
+        kind=method.kind,
+        config=fingerprint(config),
+        deterministic=method.deterministic,
+        cells=tuple(run for run, _ in runs),
+        rungs=tuple(
+            Rung(parameter, value, cell(seeds[0], {parameter: value})[0])
+            for parameter, values in method.ladder.items()
+            for value in values
+        ),
+    )
+
+
+def _words(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{group}.{key}={json.dumps(value)}" for key, value in settings.items())

@@ -1,0 +1,159 @@
+"""Finished runs as a benchmark reads them: from their folders alone."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sciml.bench.cells import as_text, fingerprint
+from sciml.configuration.compose import read_config
+from sciml.errors import UserError
+from sciml.runs.folder import CONFIG, METRICS, PROVENANCE, read_metrics, write_json
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that came to an end.
+
+    Args:
+        folder: its run folder.
+        problem: name of the problem.
+        solver: name of the solver.
+        kind: classical, neural, peer or trivial.
+        seed: its seed.
+        question: the problem's parameters as text.
+        config: hash of the configuration, the seed left out.
+        ended: when it ended, in seconds since 1970.
+        score: the name of the primary score.
+        error: the primary score; infinite where the run failed.
+        failure: why it failed, else None.
+        train: seconds of training or solving.
+        evaluate: seconds of evaluating the answer where it is scored.
+        parameters: number of trained parameters, None where there are none.
+        device: what it ran on.
+        curve: (seconds of training, error) as they were followed, and the end.
+    """
+
+    folder: Path
+    problem: str
+    solver: str
+    kind: str
+    seed: int
+    question: str
+    config: str
+    ended: float
+    score: str
+    error: float
+    failure: str | None
+    train: float
+    evaluate: float
+    parameters: int | None
+    device: str
+    curve: tuple[tuple[float, float], ...]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until the answer is at hand: training or solving, and one evaluation."""
+        return self.train + self.evaluate
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a run, finished or not, is in ``folder``."""
+    return (folder / METRICS).exists() or (folder / CONFIG).exists()
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether a run in ``folder`` came to a good end."""
+    result = read_result(folder)
+    return result is not None and result.failure is None
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the run in ``folder``, or None where it is unfinished: interrupted, or without readable metrics.
+
+    Raises:
+        UserError: its configuration is not one.
+    """
+    metrics = _metrics(folder)
+    if metrics is None or metrics["status"] == "interrupted":
+        return None
+    config = dataclasses.asdict(read_config(folder / CONFIG)) if (folder / CONFIG).exists() else None
+    train, evaluate = (_number(metrics["seconds"].get(name)) for name in ("train", "evaluate"))
+    error = _number(metrics["errors"].get(metrics["primary"]))
+    answered = metrics["status"] == "ok" and error >= 0
+    failure = None if answered else str(metrics["stop_reason"] or "the error is not a number")
+    parameters = metrics.get("notes", {}).get("parameters")
+    return Result(
+        folder=folder,
+        problem=metrics["problem"],
+        solver=metrics["solver"],
+        kind=metrics["kind"],
+        seed=metrics["seed"],
+        question=as_text(config["problem"]) if config else "",
+        config=fingerprint(config) if config else "",
+        ended=(folder / METRICS).stat().st_mtime,
+        score=metrics["primary"],
+        error=error if answered else math.inf,
+        failure=failure,
+        train=train,
+        evaluate=evaluate,
+        parameters=None if parameters is None else int(parameters),
+        device=_device(folder / PROVENANCE),
+        curve=(*_followed(folder / "history.csv"), (train, error)) if answered else (),
+    )
+
+
+def record_failure(folder: Path, problem: str, solver: str, kind: str, seed: int, reason: str) -> None:
+    """Write the metrics of a run whose process could not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        "status": "failed",
+        "problem": problem,
+        "solver": solver,
+        "kind": kind,
+        "seed": seed,
+        "primary": "",
+        "errors": {},
+        "seconds": {},
+        "cpu_seconds": None,
+        "stop_reason": reason,
+        "notes": {},
+    }
+    write_json(folder / METRICS, metrics)
+
+
+def first_reached(curve: tuple[tuple[float, float], ...], threshold: float) -> float:
+    """Return the seconds at which the error first fell to the threshold; infinite where it never did."""
+    return min((seconds for seconds, error in curve if error <= threshold), default=math.inf)
+
+
+def _metrics(folder: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(UserError):
+        return read_metrics(folder)
+
+
+def _device(path: Path) -> str:
+    """Return the device of a run; a CPU goes without its model, which all rows share."""
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))
+        return "cpu" if origin["device"] == origin["processor"] else str(origin["device"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _followed(path: Path) -> list[tuple[float, float]]:
+    """Return (seconds, error) of the history's rows where the error was evaluated."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if r.get("error") and r.get("seconds")]
+    points = [(float(r["seconds"]), float(r["error"])) for r in rows]
+    return [point for point in points if all(map(math.isfinite, point))]

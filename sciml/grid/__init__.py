@@ -1,0 +1,1 @@
+"""Balance on graphs, and the power grid."""

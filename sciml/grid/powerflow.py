@@ -1,0 +1,254 @@
+"""The power grid as arrays, and Kirchhoff's law on it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from sciml.grid.balance import Balance, Given, Pattern
+from sciml.problem import Variable
+
+
+@dataclass(frozen=True)
+class PowerGrid:
+    """A power grid in its nominal state; buses and branches are counted from zero.
+
+    A branch is a series impedance between two halves of its charging, behind an ideal transformer at its
+    source.
+
+    Args:
+        base: power of one per unit, in MVA.
+        numbers: what the buses are called, shape (buses,).
+        source: bus at one end of each branch, shape (branches,).
+        target: bus at its other end, shape (branches,).
+        impedance: r + jx in p.u., shape (branches,).
+        charging: b in p.u., both halves together, shape (branches,).
+        tap: ratio · exp(j shift), shape (branches,).
+        shunt: admittance to earth in p.u., shape (buses,).
+        loads: the buses with a load, shape (loads,).
+        load: P + jQ in MVA, shape (loads,).
+        regulated: the buses that hold their voltage, the slack first, shape (regulated,).
+        setpoint: voltage magnitudes there, in p.u., shape (regulated,).
+        generation: active power at all of these but the slack, in MW, shape (regulated - 1,).
+        capacity: the most of it, in MW, shape (regulated - 1,).
+    """
+
+    base: float
+    numbers: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    impedance: np.ndarray
+    charging: np.ndarray
+    tap: np.ndarray
+    shunt: np.ndarray
+    loads: np.ndarray
+    load: np.ndarray
+    regulated: np.ndarray
+    setpoint: np.ndarray
+    generation: np.ndarray
+    capacity: np.ndarray
+
+    @cached_property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the branches: their buses' numbers, and a letter from the second in parallel on."""
+        pairs = [f"{self.numbers[i]}_{self.numbers[j]}" for i, j in zip(self.source, self.target, strict=True)]
+        repeated = [pairs[:k].count(pair) for k, pair in enumerate(pairs)]
+        return tuple(pair + ("" if not r else chr(ord("a") + r)) for pair, r in zip(pairs, repeated, strict=True))
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """Widths of a scenario's sections: loads' P and Q, generation, set-points, status of branches."""
+        return len(self.loads), len(self.loads), len(self.generation), len(self.setpoint), len(self.source)
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """What a scenario consists of, section by section."""
+        loads, regulated = self.numbers[self.loads], self.numbers[self.regulated]
+        return (
+            *(Variable(f"p_load_bus{i}", "MW", f"active load at bus {i}") for i in loads),
+            *(Variable(f"q_load_bus{i}", "Mvar", f"reactive load at bus {i}") for i in loads),
+            *(Variable(f"p_gen_bus{i}", "MW", f"active generation at bus {i}") for i in regulated[1:]),
+            *(Variable(f"vm_set_bus{i}", "1", f"voltage set-point at bus {i} in p.u.") for i in regulated),
+            *(
+                Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, 0 once out")
+                for b in self.branches
+            ),
+        )
+
+    @property
+    def outputs(self) -> tuple[Variable, ...]:
+        """What a load flow finds: voltage magnitudes in p.u., then angles in degrees."""
+        return (
+            *(Variable(f"vm_bus{i}", "1", f"voltage magnitude at bus {i} in p.u.") for i in self.numbers),
+            *(Variable(f"va_bus{i}", "degree", f"voltage angle at bus {i}") for i in self.numbers),
+        )
+
+    @property
+    def nominal(self) -> np.ndarray:
+        """The scenario of the nominal state, shape (inputs,)."""
+        return np.concatenate(
+            [
+                np.real(self.load),
+                np.imag(self.load),
+                self.generation,
+                self.setpoint,
+                np.ones(len(self.source)),
+            ]
+        )
+
+
+class PowerFlow(Balance):
+    """AC load flow: at each bus, what is injected meets what flows into the branches.
+
+    S_i = Σ_j V_i conj(Y_ii V_i + Y_ij V_j) over the branches at i, plus its shunt. Unknown are the angle of
+    every bus but the slack (with balance of active power) and the magnitude where no generator holds it (with
+    reactive balance). Generators supply whatever reactive power their bus lacks. The slack supplies all
+    active power that loads and losses ask for beyond the other generators, so that the imbalances of active
+    power add up to zero. Source: W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, 1967,
+    doi:10.1109/TPAS.1967.291823.
+
+    A state has components (angle in rad, magnitude in p.u.), an imbalance (P, Q) in p.u. Every branch is two
+    directed edges: first all seen from their source, then all seen from their target.
+
+    Args:
+        grid: the arrays.
+        real: dtype of the buffers.
+    """
+
+    def __init__(self, grid: PowerGrid, real: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.grid = grid
+        buses = len(grid.numbers)
+        series = 1 / grid.impedance
+        own = np.concatenate([(series + 0.5j * grid.charging) / abs(grid.tap) ** 2, series + 0.5j * grid.charging])
+        mutual = np.concatenate([-series / grid.tap.conj(), -series / grid.tap])
+        ends = np.stack([np.r_[grid.source, grid.target], np.r_[grid.target, grid.source]])
+        unknown = np.ones((buses, 2), dtype=bool)
+        unknown[grid.regulated[0], 0] = False
+        unknown[grid.regulated, 1] = False
+        self._buffers_from(torch.bool, unknown=unknown)
+        self._buffers_from(torch.long, edges=ends, loads=grid.loads, regulated=grid.regulated)
+        self._buffers_from(real, own_g=own.real, own_b=own.imag, mutual_g=mutual.real, mutual_b=mutual.imag)
+        self._buffers_from(real, shunt_g=np.real(grid.shunt), shunt_b=np.imag(grid.shunt))
+        self.pattern, entry_of, kept = _pattern(ends, unknown)
+        self._buffers_from(torch.long, entry_of=entry_of, kept=kept)
+
+    own_g: Tensor
+    own_b: Tensor
+    mutual_g: Tensor
+    mutual_b: Tensor
+    shunt_g: Tensor
+    shunt_b: Tensor
+    loads: Tensor
+    regulated: Tensor
+    entry_of: Tensor
+    kept: Tensor
+
+    def _buffers_from(self, dtype: torch.dtype, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.as_tensor(array.copy(), dtype=dtype), persistent=False)
+
+    def read(self, inputs: Tensor) -> Given:
+        """Return ``p``, ``q`` injected and ``vm`` (1 where free), (n, buses) p.u.; ``status``, (n, edges)."""
+        p_load, q_load, generation, setpoint, status = inputs.split(self.grid.sections, dim=1)
+        zero = inputs.new_zeros(len(inputs), len(self.unknown))
+        p = zero.index_add(1, self.loads, -p_load).index_add(1, self.regulated[1:], generation) / self.grid.base
+        q = zero.index_add(1, self.loads, -q_load) / self.grid.base
+        vm = (zero + 1).index_copy(1, self.regulated, setpoint)
+        return {"p": p, "q": q, "vm": vm, "status": torch.cat([status, status], dim=1)}
+
+    def solvable(self, given: Given) -> Tensor:
+        """Return which scenarios have no bus cut off from the slack, shape (n,), bool."""
+        n, buses = given["vm"].shape
+        present = given["status"][:, : len(self.grid.source)].cpu().numpy() != 0
+        scenario, branch = present.nonzero()
+        ends = self.grid.source[branch] + buses * scenario, self.grid.target[branch] + buses * scenario
+        graph = coo_matrix((np.ones(len(scenario)), ends), shape=(n * buses, n * buses))
+        island = connected_components(graph, directed=False)[1].reshape(n, buses)
+        return torch.from_numpy((island == island[:, :1]).all(axis=1)).to(self.unknown.device)
+
+    def start(self, given: Given) -> Tensor:
+        """Return the flat start: angles zero, magnitudes at their set-points or one."""
+        return torch.stack([torch.zeros_like(given["vm"]), given["vm"]], dim=-1)
+
+    def flows(self, state: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        """Return active and reactive power that enters each directed edge at its source, (n, edges) p.u."""
+        square, t, u = self._products(state)
+        status = given["status"]
+        return status * (self.own_g * square + t), status * (u - self.own_b * square)
+
+    def imbalance(self, state: Tensor, given: Given) -> Tensor:
+        p, q = self.flows(state, given)
+        square = state[..., 1] ** 2
+        lack_p = (given["p"] - self.shunt_g * square).index_add(1, self.edges[0], -p)
+        lack_q = (given["q"] + self.shunt_b * square).index_add(1, self.edges[0], -q)
+        lack = torch.where(self.unknown, torch.stack([lack_p, lack_q], dim=-1), 0.0)
+        slack = torch.zeros_like(lack_p).index_fill(1, self.regulated[:1], 1.0) * -lack[..., 0].sum(1, keepdim=True)
+        return lack + torch.stack([slack, torch.zeros_like(slack)], dim=-1)
+
+    def _products(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return v_i², Re and Im of V_i conj(Y_ij V_j) for each directed edge i to j, (n, edges)."""
+        source, target = state.index_select(1, self.edges[0]), state.index_select(1, self.edges[1])
+        angle = source[..., 0] - target[..., 0]
+        product = source[..., 1] * target[..., 1]
+        cos, sin = product * torch.cos(angle), product * torch.sin(angle)
+        return (
+            source[..., 1] ** 2,
+            self.mutual_g * cos + self.mutual_b * sin,
+            self.mutual_g * sin - self.mutual_b * cos,
+        )
+
+    def jacobian(self, state: Tensor, given: Given) -> tuple[Pattern, Tensor]:
+        _, t, u = self._products(state)
+        vm = state[..., 1]
+        at_source, at_target = vm[:, self.edges[0]], vm[:, self.edges[1]]
+        edges = torch.stack([
+            -u, u, t, -t,  # of P and Q, each in the angles of source and target
+            2 * self.own_g * at_source + t / at_source, t / at_target,
+            -2 * self.own_b * at_source + u / at_source, u / at_target,
+        ], dim=1) * given["status"][:, None]  # fmt: skip
+        shunts = torch.cat([2 * self.shunt_g * vm, -2 * self.shunt_b * vm], dim=1)
+        entries = torch.cat([edges.flatten(1), shunts], dim=1)[:, self.kept]
+        values = entries.new_zeros(len(vm), len(self.pattern.rows)).index_add(1, self.entry_of, -entries)
+        return self.pattern, values
+
+    def node_features(self, given: Given) -> Tensor:
+        known = (~self.unknown).to(given["p"]).expand(len(given["p"]), -1, -1)
+        return torch.cat([torch.stack([given["p"], given["q"], 10 * (given["vm"] - 1)], dim=-1), known], dim=-1)
+
+    def edge_features(self) -> Tensor:
+        own, mutual = torch.complex(self.own_g, self.own_b), torch.complex(self.mutual_g, self.mutual_b)
+        scaled = [torch.log(abs(own)), torch.log(abs(mutual)), own.angle(), mutual.angle()]
+        return torch.stack(scaled, dim=-1)
+
+    def presence(self, given: Given) -> Tensor:
+        return given["status"]
+
+    def outputs(self, state: Tensor) -> Tensor:
+        return torch.cat([state[..., 1], torch.rad2deg(state[..., 0])], dim=1)
+
+    def state(self, outputs: Tensor) -> Tensor:
+        """Return the state, (n, buses, 2), of outputs (n, outputs)."""
+        vm, va = outputs.chunk(2, dim=1)
+        return torch.stack([torch.deg2rad(va), vm], dim=-1)
+
+
+def _pattern(ends: np.ndarray, unknown: np.ndarray) -> tuple[Pattern, np.ndarray, np.ndarray]:
+    """Return the Jacobian's pattern, the place in it of each entry that is kept, and which are kept.
+
+    Entries come as ``PowerFlow.jacobian`` lists them: derivatives of P and Q at each edge's source, then of
+    shunts.
+    """
+    i, j = 2 * ends
+    bus = 2 * np.arange(len(unknown))
+    rows = np.concatenate([i, i, i + 1, i + 1, i, i, i + 1, i + 1, bus, bus + 1])
+    columns = np.concatenate([i, j, i, j, i + 1, j + 1, i + 1, j + 1, bus + 1, bus + 1])
+    rank = np.where(unknown.ravel(), np.cumsum(unknown) - 1, -1)
+    kept = np.flatnonzero((rank[rows] >= 0) & (rank[columns] >= 0))
+    size = int(unknown.sum())
+    places, entry_of = np.unique(rank[columns[kept]] * size + rank[rows[kept]], return_inverse=True)
+    return Pattern(places % size, places // size, size), entry_of, kept

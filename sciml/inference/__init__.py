@@ -1,0 +1,1 @@
+"""Likelihood-free inference: priors, draws, and how samples are judged."""
