@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sciml.html import table
 from sciml.parameters import Configured
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Problem(Configured, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.name = plugin_name(cls)
+
+    def _repr_html_(self) -> str:
+        equations = {name: f"${latex}$" for name, _, latex in self.statement()}
+        return table({"problem": self.name, **self.settings, **equations})
 
     @classmethod
     def views(cls) -> tuple[type["Problem"], ...]:

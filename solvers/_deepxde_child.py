@@ -41,16 +41,14 @@ def train(order: Mapping[str, Any], report: Report) -> None:
     """Train with Adam, then with L-BFGS, and write the weights."""
     problem = remake(order["problem"])
     sizes = [len(problem.inputs), *[order["width"]] * order["depth"], len(problem.outputs)]
-    network = dde.nn.FNN(sizes, "tanh", "Glorot uniform")
+    network = dde.nn.FNN(sizes, "tanh", "Glorot normal")
     model = dde.Model(data(problem, order), network)
     watch = Watch(problem, order, report)
-    adam = min(order["adam_steps"], order["max_steps"])
-    if adam:
-        model.compile("adam", lr=order["learning_rate"], verbose=0)
-        watch.begin("adam", adam)
-        model.train(iterations=adam, display_every=adam + 1, callbacks=[watch], verbose=0)
-        watch.end()
-    lbfgs = min(order["lbfgs_steps"], order["max_steps"] - watch.steps)
+    adam, lbfgs = order["adam_steps"], order["lbfgs_steps"]
+    model.compile("adam", lr=order["learning_rate"], verbose=0)
+    watch.begin("adam", adam)
+    model.train(iterations=adam, display_every=adam + 1, callbacks=[watch], verbose=0)
+    watch.end()
     if lbfgs and not watch.reason:
         set_lbfgs(lbfgs, order["check_every"])
         model.compile("L-BFGS", verbose=0)
@@ -164,7 +162,7 @@ class Watch(dde.callbacks.Callback):
         self.steps = self.closures = self.stale = 0
         self.reason = ""
         self._problem, self._order, self._report = problem, order, report
-        self._total = min(order["max_steps"], order["adam_steps"] + order["lbfgs_steps"])
+        self._total = order["adam_steps"] + order["lbfgs_steps"]
         self._seconds, self._since = 0.0, math.nan
         self._reported = 0
         self._loss = self._error = self._best = math.inf
@@ -215,8 +213,7 @@ class Watch(dde.callbacks.Callback):
         if self.phase == "lbfgs" and short:
             self.reason = "converged"
         elif self.steps >= self._total:
-            limited = self._total < self._order["adam_steps"] + self._order["lbfgs_steps"]
-            self.reason = "max_steps" if limited else "schedule"
+            self.reason = "max_steps" if self._order["shortened"] else "schedule"
 
     def _count(self) -> None:
         steps, closures = self._before

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sciml.pde.domains import Box, Faces
+from sciml.pde.expressions import Abs, Sign
 from sciml.pde.fields import Derivative, symbol
 from sciml.views.residual import Residual, Term
 
+SHARP = (Abs, Sign, sympy.Abs, sympy.sign)
 Face = tuple[int, int]
 """An axis and one of its ends, 0 or 1."""
 
@@ -134,6 +136,8 @@ def _value(term: Term, fields: Sequence[str]) -> tuple[int, dict[Face, sympy.Exp
         return None
     value = sympy.expand(relation.leaves[leaf] - relation.expression / factor)
     if not value.free_symbols <= {symbol(a) for a in relation.axes}:
+        return None
+    if value.has(*SHARP):  # a kink would stay in G for all time, and residuals hold almost everywhere beside it
         return None
     at = {
         face: value.subs(symbol(part.box.axes[face[0]]), sympy.Float(part.box.bounds[face], 17)) for face in part.faces

@@ -38,28 +38,18 @@ class Newton(Solver[Graph]):
         self.iterations = iterations
 
     def solve(self, problem: Graph, context: Context) -> Solution:
-        """Solve the scenarios that are scored; any other is solved when the solution is asked for it.
+        """Return a solution that solves each scenario when it is asked for it.
 
         Rows that are not solvable (a bus is cut off) come back as NaN; a row not converged comes back as it
         stands.
         """
-        found = newton(problem.balance(), torch.from_numpy(problem.scenarios("test")), self.tolerance, self.iterations)
-        notes = {
-            "iterations": float(found.iterations.double().mean()),
-            "mismatch": float(found.mismatch.max()),
-            "unsolved": float((~found.converged).sum()),
-            "tolerance_met": float(found.converged.all()),
-        }
-        return self._solution(problem, notes)
+        return self.restore(problem, {})
 
     def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        return self._solution(problem, {})
-
-    def _solution(self, problem: Graph, notes: Mapping[str, float]) -> Solution:
         balance = problem.balance()
 
         def function(points: np.ndarray) -> np.ndarray:
             found = newton(balance, torch.from_numpy(points), self.tolerance, self.iterations)
             return balance.outputs(found.state).numpy()
 
-        return Solution(problem, function, notes=notes)
+        return Solution(problem, function)

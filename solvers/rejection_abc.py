@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from scipy.spatial import KDTree
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KernelDensity
 
 from sciml.inference.priors import Prior
 from sciml.solution import Posterior
@@ -72,9 +74,6 @@ class RejectionABC(Solver[Simulator]):
 
 def smoothed(points: np.ndarray, prior: Prior, count: int, seed: int) -> np.ndarray:
     """Draw ``count`` samples inside the prior from a Gaussian kernel estimate over points (n, parameters)."""
-    from sklearn.model_selection import GridSearchCV, KFold
-    from sklearn.neighbors import KernelDensity
-
     scale = np.maximum(points.std(axis=0), np.finfo(float).tiny)
     folds = KFold(5, shuffle=True, random_state=seed)
     search = GridSearchCV(KernelDensity(), {"bandwidth": BANDWIDTHS}, cv=folds).fit(points / scale)

@@ -77,7 +77,9 @@ class Observed:
     name: str = "observed"
 
     def __post_init__(self) -> None:
-        points, values = self.points, self.values
+        points, values = (np.asarray(given, dtype=float) for given in (self.points, self.values))
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "values", values)
         if points.ndim != 2 or values.shape != points.shape[:1] or not len(values):
             shapes = f"{points.shape} and {values.shape}"
             raise UserError(f"observed {self.field}: expected points (n, axes) and values (n,), n > 0; got {shapes}")

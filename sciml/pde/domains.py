@@ -244,7 +244,8 @@ def one_place(at: Mapping[str, float]) -> tuple[str, float]:
     """
     if len(at) != 1:
         raise UserError(f"a condition expects `at` with one axis and its end, such as {{'x': 0.0}}, got {dict(at)}")
-    return next(iter(at.items()))
+    ((axis, value),) = at.items()
+    return axis, float(value)
 
 
 def _face(

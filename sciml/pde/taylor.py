@@ -45,7 +45,7 @@ def derivatives(network: nn.Module, points: Tensor, orders: Sequence[Order]) -> 
         return value.expand(len(wanted), *value.shape)
     try:
         return _propagate(network, points, wanted)
-    except _NoRule:
+    except (_NoRule, TypeError):  # TypeError: an operator that a Jet lacks; a true mistake comes up again
         return torch.stack([_nested(network, order)(points) for order in wanted])
 
 

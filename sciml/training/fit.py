@@ -5,7 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,17 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     trainer: Trainer | None = None
     signals = Signals(lambda number: _forward(trainer, number))
     told = replace(context, progress=courier) if courier else context
-    descent = Descent(module, problem, told, signals, precision)
-    descent.state.seconds = time.perf_counter() - began
+    descent = Descent(module, problem, told, signals, precision, began)
     module.automatic_optimization = False
     module.advance = (lambda: courier.advance(descent)) if courier else descent.advance
     with _quiet(), signals:
         trainer = _trainer(training, gpu, [descent, *([courier.callback(descent)] if courier else [])])
         feed = itertools.repeat(0)
-        if courier:
-            with courier.carrying(descent):
+        with courier.carrying(descent) if courier else nullcontext():
+            try:
                 trainer.fit(module, feed, ckpt_path=checkpoint, weights_only=True)
-        else:
-            trainer.fit(module, feed, ckpt_path=checkpoint, weights_only=True)
+            except SystemExit:  # Lightning's answer to a second Ctrl-C
+                raise KeyboardInterrupt("interrupted twice") from None
     module.trainer = None
     if descent.interrupted:
         mend = f"; resume from {context.folder}" if context.folder else ""

@@ -35,17 +35,24 @@ class Descent(Callback):
         context: seed, stops and folder.
         signals: the signals that ask for an end.
         precision: bits of a real number; bf16 evaluates losses in bfloat16.
+        began: ``time.perf_counter()`` when the building of the networks began, from where the clock counts.
     """
 
     def __init__(
-        self, module: NeuralSolver[Any], problem: Problem, context: Context, signals: Signals, precision: str
+        self,
+        module: NeuralSolver[Any],
+        problem: Problem,
+        context: Context,
+        signals: Signals,
+        precision: str,
+        began: float,
     ) -> None:
         self.state = State()
         self.interrupted = 0
         """The number of the signal that ended the training early, or 0."""
         self.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self._module, self._problem, self._context = module, problem, context
-        self._signals, self._precision = signals, precision
+        self._signals, self._precision, self._began = signals, precision, began
         self._limits = Limits.of(context.training)
         self._phases = module.schedule()
         scheduled = sum(phase.steps for phase in self._phases)
@@ -83,6 +90,7 @@ class Descent(Callback):
         self._trainer, self._optimizers = trainer, trainer.optimizers
         self._shared = trainer.world_size > 1
         self._signals.install()
+        fresh = self._before_batch is None
         state, folder, device = self.state, self._context.folder, self._module.device
         state.device = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self._objective = Objective(self._module, trainer.global_rank, trainer.world_size, self._precision == "bf16")
@@ -98,7 +106,7 @@ class Descent(Callback):
             self._search.scale = state.scale
             self._search.start()
         self._objective.closures = state.closures
-        self._started = time.perf_counter() - state.seconds
+        self._started = self._began if fresh else time.perf_counter() - state.seconds
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._history.close()
@@ -167,7 +175,8 @@ class Descent(Callback):
         try:
             evaluation = (self._adam if phase.optimizer == "adam" else self._lbfgs)(phase, optimizer)
         except SolveError as error:
-            kept = "; the last good checkpoint is kept" if self._context.folder else ""
+            folder = self._context.folder
+            kept = "; the last good checkpoint is kept" if folder and last_checkpoint(folder).exists() else ""
             raise SolveError(f"step {state.step + 1} ({phase.optimizer}): {error}{kept}") from None
         state.closures = self._objective.closures
         if evaluation:

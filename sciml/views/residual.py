@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from sciml.errors import UserError
 from sciml.pde.conditions import Condition, Periodic, relations
 from sciml.pde.domains import Domain, Part, Points
-from sciml.pde.fields import Array, Derivative, Field, Relation, symbol
+from sciml.pde.fields import Array, Derivative, Field, Relation, space_axes, symbol
 from sciml.pde.tracing import trace
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Solution
@@ -21,6 +22,8 @@ from sciml.solution import Solution
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FULL = 3
+"""The most dimensions in which solutions are scored on a full tensor grid."""
 Derivatives = Callable[[Array, Sequence[Derivative]], Mapping[Derivative, Array]]
 """An interpreter: given coordinates (n, axes) and the derivatives wanted, returns each with shape (n,)."""
 
@@ -106,34 +109,48 @@ class Residual(Problem):
         return self.fields
 
     def evaluation_grid(self) -> dict[str, np.ndarray]:
-        """Return by axis the coordinates of the tensor grid on which solutions meet the reference."""
-        dimension = len(self.region.axes)
-        per_axis = {1: 1001, 2: 201, 3: 41}.get(dimension, max(3, round(50625 ** (1 / dimension))))
-        bounds = zip(self.region.axes, self.region.bounds, strict=True)
-        return {a: np.linspace(low, high, per_axis) for a, (low, high) in bounds}
+        """Return by axis the coordinates of the tensor grid that files and figures show.
+
+        In more than three dimensions it is a slice: two axes of space and time vary, the others stand in the middle.
+        """
+        axes = self.region.axes
+        shown = axes if len(axes) <= FULL else (*space_axes(axes)[:2], "t")
+        per_axis = {1: 1001, 2: 201}.get(len(axes), 41)
+        bounds = dict(zip(axes, self.region.bounds, strict=True))
+        middle = {a: ends.mean(keepdims=True) for a, ends in bounds.items()}
+        return middle | {a: np.linspace(*bounds[a], num=per_axis) for a in axes if a in shown}
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the evaluation grid in the domain, (n, axes), and the reference there, (n, fields)."""
-        points = grid_points(self.evaluation_grid())
-        points = points[self.region.contains(points)]
+        """Points in the domain where solutions are scored, (n, axes), and the reference there, (n, fields).
+
+        They are those of the evaluation grid; in more than three dimensions, where a grid is nearly all boundary,
+        those of a Sobol sequence.
+        """
+        if len(self.region.axes) > FULL:
+            generator = torch.Generator().manual_seed(0)
+            drawn = self.region.interior().sample(1 << 15, generator, "sobol", torch.float64)
+            points = drawn.coordinates.numpy()
+        else:
+            points = grid_points(self.evaluation_grid())
+            points = points[self.region.contains(points)]
         return points, self.reference(points)
 
     def prepare(self) -> None:
         self.evaluation  # noqa: B018 - cached
 
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
-        """Return the relative L2 and the greatest error over the evaluation grid, of all fields and of each.
+        """Return the relative L2 and the greatest error over the evaluation points.
 
-        ``relative_l2 = ||u - u_ref|| / ||u_ref||`` with root mean squares over the grid.
+        ``||u - u_ref|| / ||u_ref||`` for each field (the absolute root mean square where the reference is zero);
+        ``relative_l2`` is its root mean square over the fields, whatever their units.
         """
         points, reference = self.evaluation
         error = solution(points) - reference
-        scores = {"relative_l2": _relative(error, reference), "max_error": float(np.abs(error).max())}
+        each = [_relative(e, r) for e, r in zip(error.T, reference.T, strict=True)]
+        scores = {"relative_l2": float(np.sqrt(np.mean(np.square(each)))), "max_error": float(np.abs(error).max())}
         if len(self.fields) > 1:
-            scores |= {
-                f"relative_l2_{f.name}": _relative(error[:, k], reference[:, k]) for k, f in enumerate(self.fields)
-            }
+            scores |= {f"relative_l2_{f.name}": value for f, value in zip(self.fields, each, strict=True)}
         return scores
 
     def monitor(self, solution: Solution) -> float:
@@ -152,10 +169,11 @@ class Residual(Problem):
         points = grid_points(grid)
         inside = self.region.contains(points)
         shape = tuple(map(len, grid.values()))
+        reference = self.evaluation[1] if len(grid) <= FULL else self.reference(points[inside])
         arrays = {}
-        for source, suffix in ((solution, ""), (self.reference, "_reference")):
+        for answer, suffix in ((solution(points[inside]), ""), (reference, "_reference")):
             values = np.full((len(points), len(self.fields)), np.nan)
-            values[inside] = source(points[inside])
+            values[inside] = answer
             for k, f in enumerate(self.fields):
                 arrays[f.name + suffix] = (tuple(grid), values[:, k].reshape(shape))
         return Table(grid, arrays, {v.name: v for v in (*self.inputs, *self.fields)})
@@ -187,7 +205,7 @@ def _symbolic(problem: Residual) -> Residual:
 
 
 def _relative(error: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.linalg.norm(error) / np.linalg.norm(reference))
+    return float(np.linalg.norm(error) / (np.linalg.norm(reference) or np.sqrt(reference.size)))
 
 
 def _numbered(name: str, k: int, count: int) -> str:

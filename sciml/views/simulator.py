@@ -76,10 +76,11 @@ class Simulator(Problem):
 
         ``c2st``: accuracy of the classifier two-sample test, 0.5 at best. ``mean_error``,
         ``deviation_error``: root mean squares over parameters of the errors of posterior means and
-        deviations, in reference deviations. ``simulator_calls``: simulations that the solver used.
+        deviations, in reference deviations. ``simulator_calls``: simulations that the solver used. The samples
+        are those of the solution file; ``seed`` is that of the classifier.
         """
         reference = self.reference()
-        samples = self._samples(solution, len(reference), seed)
+        samples = self._samples(solution, len(reference))
         deviation = reference.std(axis=0)
         return {
             "c2st": c2st(reference, samples, seed),
@@ -112,10 +113,10 @@ class Simulator(Problem):
         reference = self.reference()
         yield "posterior", corner_figure(self.parameters, self._samples(solution, len(reference)), reference)
 
-    def _samples(self, solution: Solution, count: int, seed: int = 0) -> np.ndarray:
+    def _samples(self, solution: Solution, count: int) -> np.ndarray:
         if not isinstance(solution, Posterior):
             raise UserError(f"{self.name} expects a Posterior, which can be sampled, got a {type(solution).__name__}")
-        return solution.sample(count, self.observed(), seed)
+        return solution.sample(count, self.observed())
 
 
 def _rms(values: np.ndarray) -> float:
