@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from sciml.bench import pool
 from sciml.bench.cells import fingerprint
 from sciml.bench.choices import read_choices
-from sciml.bench.command import main, make_plan, pool
+from sciml.bench.command import main
+from sciml.bench.runner import make_plan
 from sciml.errors import UserError
 
 WORKER = textwrap.dedent(
@@ -42,15 +44,21 @@ WORKER = textwrap.dedent(
     if behaviour == "die once" and not pathlib.Path(os.environ["CALLS"] + ".died").exists():
         pathlib.Path(os.environ["CALLS"] + ".died").touch()
         os.kill(os.getpid(), 9)
+    if behaviour == "ended once" and not pathlib.Path(os.environ["CALLS"] + ".ended").exists():
+        pathlib.Path(os.environ["CALLS"] + ".ended").touch()
+        sys.exit(143)
     if behaviour == "vanish":
         sys.exit(0)
     error = 10.0 ** -(2 + int(words["seed"]))
     metrics = {
         "status": "ok", "problem": words["problem"], "solver": words["solver"],
         "seed": int(words["seed"]), "kind": "classical", "primary": "relative_l2",
+        "deterministic": words["solver"] == "spectral", "thresholds": [1e-2, 1e-4],
         "errors": {"relative_l2": error}, "seconds": {"setup": 0.1, "train": 0.5, "evaluate": 0.01},
         "cpu_seconds": 0.6, "stop_reason": "done",
     }
+    origin = {"threads": int(os.environ["OMP_NUM_THREADS"]), "device": "cpu", "processor": "Xeon, 2 cores"}
+    (folder / "provenance.json").write_text(json.dumps(origin))
     (folder / "metrics.json").write_text(json.dumps(metrics))
     """
 )
@@ -104,11 +112,18 @@ def test_a_classical_solver_runs_its_ladder(bench):
     assert len({c["run.dir"] for c in calls}) == len(calls)
 
 
+def test_a_ladder_of_a_random_solver_runs_on_every_seed():
+    (entry,) = make_plan(read_choices(["problem=two_moons", "solver=rejection_abc", "seed=0,1,2"])).entries
+    assert [[cell.seed for cell in rung.cells] for rung in entry.rungs] == [[0, 1, 2]] * 4
+    (entry,) = make_plan(read_choices(["problem=heat", "solver=spectral", "seed=0,1,2"])).entries
+    assert [[cell.seed for cell in rung.cells] for rung in entry.rungs] == [[0]] * 4
+
+
 def test_threads_are_the_cores_shared_among_jobs(bench):
     cores = len(os.sched_getaffinity(0))
     _, table, calls = bench("solver=trivial", "seed=0", f"jobs={cores}")
     assert calls[0]["threads"] == "1"
-    assert table["conditions"]["threads"] == 1
+    assert table["runs_with"]["threads"] == ["1"]
     _, _, calls = bench("solver=trivial", "seed=1", "jobs=1")
     assert calls[0]["threads"] == str(cores)
 
@@ -150,6 +165,22 @@ def test_a_killed_cell_is_tried_again(bench):
     _, table, calls = bench("solver=trivial", "seed=1", "retries=2", trivial="die")
     assert len(calls) == 3
     assert failure(table) == "killed by SIGKILL, 3 times"
+
+
+def test_a_cell_that_sigterm_ended_is_tried_again_though_it_reports_an_exit_code(bench):
+    _, table, calls = bench("solver=trivial", "seed=0", trivial="ended once")
+    assert len(calls) == 2
+    assert row(table, "trivial")["error"] == 1e-2
+    codes = (143, -9, -40, 130, 255, 1, 0, None)
+    named = ["SIGTERM", "SIGKILL", "signal 40", "SIGINT", None, None, None, None]
+    assert [pool.killed_by(code) for code in codes] == named
+
+
+def test_a_failure_says_how_its_row_is_judged(bench):
+    bench("solver=spectral", "seed=0", spectral="crash")
+    (metrics, *_) = [json.loads(p.read_text()) for p in Path("bench/heat/spectral").glob("*/metrics.json")]
+    assert metrics["deterministic"] is True
+    assert metrics["thresholds"] == [1e-2, 1e-4, 1e-6]
 
 
 def test_a_cell_without_metrics_is_unfinished_and_not_counted(bench):
@@ -241,6 +272,9 @@ time.sleep(600)
         (["problem="], "problem"),
         (["heat"], "expected key=value, got 'heat'"),
         (["problem=heat", "trainer.max_steps=["], "cannot read"),
+        (["timeout=[[[["], "cannot read '[[[[' as the value of timeout"),
+        (["seed=" + "[" * 5000], "as the value of seed"),
+        (["problem=heat,heet"], "did you mean 'heat'"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(words, message, tmp_path, monkeypatch):
@@ -250,6 +284,53 @@ def test_mistakes_are_answered_in_one_line(words, message, tmp_path, monkeypatch
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").touch()
+    for text in ("README.md", "README.md/bench"):
+        with pytest.raises(UserError, match=r"README.md is a file; name another"):
+            main(["problem=heat", "solver=trivial", f"dir={text}"])
+
+
+HEAVY = ("numpy", "pydantic", "torch", "hydra", "rich")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["bench", "--help"], 0),
+        (["bench", "problem=heet"], 2),
+        (["bench", "problem=heat", "solver=pinn,spectrl"], 2),
+        (["bench", "job=2"], 2),
+        (["bench", "problem=heat", "problem.diffusivty=2"], 2),
+        (["bench", "trainer.max_step=2"], 2),
+        (["table", "--help"], 0),
+        (["table", "nowhere"], 2),
+        (["table", "outt=x"], 2),
+    ],
+)
+def test_help_and_typos_are_answered_without_heavy_imports(words, code):
+    program = "import sys; from sciml.cli import main; code = main(sys.argv[1:]);"
+    program += f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    said = done.stderr.splitlines()
+    assert said[-1] == "[]"
+    assert len(said) == 1 + (code == 2)
+
+
+def test_malformed_values_and_files_for_folders_end_with_code_2(tmp_path, monkeypatch, capsys):
+    from sciml.cli import main as sciml
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").touch()
+    mistakes = ["timeout=[[[[", "dir=README.md", "memory=${a}"]
+    assert [sciml(["bench", "problem=heat", "solver=trivial", word]) for word in mistakes] == [2, 2, 2]
+    assert sciml(["table", ".", "out=README.md"]) == 2
+    assert sciml(["table", "README.md"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 5
 
 
 def test_misfits_are_planned_with_their_reason():

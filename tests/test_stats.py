@@ -82,3 +82,10 @@ def test_ties_are_those_with_the_best_alone():
     """Three intervals in a chain: the last overlaps the second, not the best."""
     chain = [Estimate(1, 0.5, 2, 3), Estimate(3, 1.5, 5, 3), Estimate(7, 4, 9, 3)]
     assert leaders(chain) == [0, 1]
+
+
+def test_an_estimate_without_an_interval_counts_as_its_mean():
+    one, best = Estimate(1e-3, 0, math.inf, 1), Estimate(1e-9, 1e-9, 1e-9, 1)
+    assert not one.bounded
+    assert leaders([one, best]) == [1]
+    assert leaders([one, Estimate(5e-4, 1e-4, 2e-3, 3)]) == [0, 1]

@@ -14,11 +14,12 @@ from sciml.bench.board import Row, Section, Step, assemble, outcome
 from sciml.bench.cells import Cell, Entry, Misfit, Plan, Rung
 from sciml.bench.figures import median_curve, work_precision
 from sciml.bench.records import Result, read_result
-from sciml.bench.table import as_data, columns, main, texts
+from sciml.bench.render import as_data, columns, texts
+from sciml.bench.table import main
 from sciml.errors import UserError
 
 
-def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, history=(), **metrics):
+def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, history=(), origin=None, **metrics):
     """Write a run folder as `sciml train` does; an error of None leaves it unfinished."""
     folder.mkdir(parents=True)
     problem = metrics.pop("diffusivity", 0.1)
@@ -35,6 +36,8 @@ def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10
         "problem": "heat",
         "solver": solver,
         "kind": kind,
+        "deterministic": solver == "spectral",
+        "thresholds": [1e-2, 1e-4, 1e-6],
         "seed": seed,
         "primary": "relative_l2",
         "errors": {"relative_l2": error, "max": 7.0},
@@ -44,34 +47,45 @@ def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10
         "notes": {"parameters": 1234},
     }
     (folder / "metrics.json").write_text(json.dumps(content | metrics))
-    (folder / "provenance.json").write_text(json.dumps({"device": "Xeon, 2 cores", "processor": "Xeon, 2 cores"}))
+    made = {"device": "cpu", "processor": "Xeon, 2 cores", "threads": 1, "git_commit": "c" * 40, "git_dirty": False}
+    (folder / "provenance.json").write_text(json.dumps(made | (origin or {})))
     return folder
 
 
-def run_of(solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, curve=(), failure=None):
+def run_of(solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, curve=(), failure=None, deterministic=False):
     return Result(
-        Path(f"{solver}-{seed}"),
-        "heat",
-        solver,
-        kind,
-        seed,
-        "",
-        "c0ffee",
-        0.0,
-        "relative_l2",
-        error,
-        failure,
-        train,
-        0.5,
-        None,
-        "cpu",
-        () if failure else (*curve, (train, error)),
+        folder=Path(f"{solver}-{seed}"),
+        problem="heat",
+        solver=solver,
+        kind=kind,
+        deterministic=deterministic,
+        thresholds=(1e-2, 1e-4, 1e-6),
+        seed=seed,
+        question="",
+        config="c0ffee",
+        ended=0.0,
+        score="relative_l2",
+        error=error,
+        failure=failure,
+        stop_reason=failure or "schedule",
+        train=train,
+        evaluate=0.5,
+        parameters=None,
+        device="cpu",
+        threads=1,
+        processor="Xeon, 2 cores",
+        commit=None,
+        dirty=None,
+        curve=() if failure else (*curve, (train, error)),
     )
 
 
-def row_of(kind, *errors, deterministic=False, steps=()):
-    runs = [run_of(kind, kind, i, e, failure=None if math.isfinite(e) else "broke") for i, e in enumerate(errors)]
-    return Row(kind, kind, "c0ffee", len(errors), tuple(runs), steps, deterministic)
+def row_of(kind, *errors, deterministic=False):
+    runs = [
+        run_of(kind, kind, i, e, failure=None if math.isfinite(e) else "broke", deterministic=deterministic)
+        for i, e in enumerate(errors)
+    ]
+    return Row(kind, kind, "c0ffee", len(errors), tuple(runs))
 
 
 def board_row(board, solver):
@@ -94,6 +108,22 @@ def test_overlapping_intervals_tie_and_failures_never_win():
         [1],
     )
     assert outcome([row_of("neural", math.inf), row_of("classical", math.inf)]) == ("undecided", [])
+
+
+def test_one_seed_of_a_random_method_neither_ties_nor_wins():
+    exact, one = row_of("classical", 1e-9, deterministic=True), row_of("trivial", 0.5)
+    assert outcome([exact, one]) == ("classical", [0])
+    assert outcome([row_of("neural", 1e-3), exact]) == ("classical", [1])
+    assert outcome([row_of("neural", 1e-12), exact]) == ("undecided", [0])
+    scattered = row_of("classical", 1e-4, 1e-2, 1e-3)
+    assert outcome([scattered, row_of("neural", 2e-3)]) == ("undecided", [0, 1]), "it may as well be the better"
+    assert outcome([scattered, row_of("neural", 1e3)]) == ("classical", [0])
+
+
+def test_the_trivial_answer_shares_no_tie_that_it_does_not_lead():
+    trivial = row_of("trivial", 1e-3, 2e-3, 1.5e-3)
+    assert outcome([trivial, row_of("neural", 1e-5, 1e-3, 1e-4)]) == ("neural", [1])
+    assert outcome([trivial, row_of("neural", 1e-4, 1e-1, 1e-2)]) == ("tie", [0, 1])
 
 
 def test_two_leaders_of_one_kind_still_win():
@@ -120,10 +150,18 @@ def test_seconds_to_an_error_are_the_median_over_seeds_with_failures_infinite():
 
 def test_a_ladder_gives_the_seconds_of_its_coarsest_sufficient_run():
     steps = tuple(
-        Step("tolerance", 10.0**-k, run_of("spectral", "classical", 0, 10.0**-k, train=k)) for k in (1, 3, 5, 7)
+        Step("tolerance", 10.0**-k, (run_of("spectral", "classical", 0, 10.0**-k, train=k),)) for k in (1, 3, 5, 7)
     )
-    row = Row("spectral", "classical", "", 1, (steps[-1].run,), steps, True)
+    row = Row("spectral", "classical", "", 1, steps[-1].runs, steps)
     assert [row.seconds_to(t) for t in (1e-2, 1e-4, 1e-6, 1e-8)] == [3.5, 5.5, 7.5, math.inf]
+
+
+def test_a_step_of_a_ladder_is_the_median_over_seeds_with_failures_infinite():
+    good, bad = run_of(error=1e-3, train=1.0), run_of(seed=1, error=1e-1, train=3.0)
+    failed = run_of(seed=2, error=math.inf, failure="singular")
+    step = Step("simulations", 10, (good, bad, failed))
+    assert (step.error, step.seconds) == (1e-1, 3.5)
+    assert Step("simulations", 10, (good, failed, failed)).error == math.inf
 
 
 def test_plain_run_folders_make_a_table(tmp_path):
@@ -184,9 +222,9 @@ def benchmark(tmp_path):
     rungs = []
     for k in (2, 4, 6, 8):
         folder = f"heat/spectral/{k}"
-        rungs.append(Rung("tolerance", 10.0**-k, Cell(folder, 0, ())))
+        rungs.append(Rung("tolerance", 10.0**-k, (Cell(folder, 0, ()),)))
         write_run(tmp_path / folder, "spectral", "classical", error=10.0 ** -(k + 1), train=0.1 * k)
-    cells["spectral"].append(rungs[-1].cell)
+    cells["spectral"].append(rungs[-1].cells[0])
     cells["trivial"].append(Cell("heat/trivial/0", 0, ()))
     write_run(tmp_path / "heat/trivial/0", "trivial", "trivial", error=0.0, train=0.0)
     write_run(tmp_path / "heat/spectral/other", "spectral", "classical", error=1e-15, seed=5)
@@ -198,14 +236,13 @@ def benchmark(tmp_path):
             name,
             kinds[name],
             "c0ffee",
-            name != "pinn",
             tuple(own),
             tuple(rungs) if name == "spectral" else (),
         )
         for name, own in cells.items()
     )
     misfits = (Misfit("heat", "nre", "neural", "nre needs the view Simulator; heat offers Residual"),)
-    Plan(entries, misfits, {"heat": (1e-2, 1e-4, 1e-6)}, {"threads": 1}).write(tmp_path)
+    Plan(entries, misfits, {"jobs": 1}).write(tmp_path)
     return tmp_path
 
 
@@ -217,7 +254,7 @@ def test_a_plan_says_what_counts(benchmark):
     assert (pinn.finished, pinn.planned) == (2, 3)
     assert [s.value for s in spectral.steps] == [1e-2, 1e-4, 1e-6, 1e-8]
     assert [r.seed for r in spectral.runs] == [0], "a run that is not planned does not count"
-    assert trivial.verdict == "trivial wins"
+    assert trivial.verdict == "undecided", "its one seed need not stand for others"
     (section,) = board.sections
     shown = dict(zip([c.title for c in columns(section)], texts(spectral, section), strict=True))
     assert shown["s to 1e-4"] == f"{0.1 * 4 + 0.5:.2g}"
@@ -228,6 +265,39 @@ def test_a_plan_says_what_counts(benchmark):
     assert (pinn_shown["s to 1e-2"], pinn_shown["s to 1e-6"]) == ("4.5", "not reached")
     trivial_shown = texts(trivial, section)
     assert any("≤ 2.2e-16" in text for text in trivial_shown)
+
+
+def test_plain_runs_are_judged_as_those_of_a_benchmark(tmp_path):
+    write_run(tmp_path / "a", "spectral", "classical", error=1e-9, thresholds=[0.5])
+    write_run(tmp_path / "b", "trivial", "trivial", error=0.5, thresholds=[0.5])
+    (section,) = assemble([tmp_path]).sections
+    assert (section.outcome, section.thresholds) == ("classical", (0.5,))
+    assert [row.deterministic for row in section.rows] == [True, False]
+
+
+def remarks(tmp_path):
+    main([str(tmp_path)])
+    return [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("- ")]
+
+
+def test_remarks_say_in_what_runs_differ(tmp_path):
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1)
+    assert remarks(tmp_path) == ["- All runs with threads 1, processor Xeon, 2 cores, commit cccccccccc"]
+    write_run(tmp_path / "c", seed=2, origin={"threads": 2, "git_dirty": True})
+    assert remarks(tmp_path) == [
+        "- All runs with processor Xeon, 2 cores",
+        "- Runs differ in: threads (1, 2), commit (cccccccccc, cccccccccc with changes)",
+    ]
+
+
+def test_remarks_say_which_runs_a_limit_ended(tmp_path):
+    for seed, reason in enumerate(("max_seconds", "schedule", "max_seconds", "max_steps")):
+        write_run(tmp_path / str(seed), seed=seed, stop_reason=reason)
+    assert remarks(tmp_path)[:2] == [
+        "- heat with pinn: stopped by max\\_seconds in 2 of 4 seeds",
+        "- heat with pinn: stopped by max\\_steps in 1 of 4 seeds",
+    ]
 
 
 def test_the_headline_counts_both_kinds(tmp_path):
@@ -320,8 +390,23 @@ def test_the_median_curve_is_the_median_of_the_last_errors_before_each_time():
     assert (np.diff(errors) <= 0).all()
 
 
+def test_survivors_are_not_drawn_as_the_ordinary_run():
+    from matplotlib.figure import Figure
+
+    from sciml.bench.figures import draw
+
+    def marks(*errors):
+        axes = Figure().add_subplot()
+        draw(axes, row_of("neural", *errors), "black")
+        large = [line for line in axes.lines if line.get_markersize() == 8 and len(np.asarray(line.get_xdata()))]
+        return len(large), axes.get_legend_handles_labels()[1]
+
+    assert marks(1e-3, 2e-3, math.inf) == (0, ["neural, 2 of 3 seeds"])
+    assert marks(1e-3, 2e-3, 3e-3) == (1, ["neural"])
+
+
 def test_a_figure_needs_an_answer(tmp_path):
     row = Row("pinn", "neural", "", 1, (run_of(error=math.inf, failure="broke"),))
     path = tmp_path / "figure.png"
-    assert not work_precision(Section("heat", "heat", (row,), "undecided", ()), path)
+    assert not work_precision(Section("heat", "heat", (row,), "undecided"), path)
     assert not path.exists()

@@ -17,11 +17,21 @@ KINDS = ("classical", "neural", "peer", "trivial")
 
 @dataclass(frozen=True)
 class Step:
-    """A finished run of a ladder: the parameter's value and the run."""
+    """A step of a ladder: the parameter's value and the runs that came to an end, one per seed."""
 
     parameter: str
     value: float | int | str
-    run: Result
+    runs: tuple[Result, ...]
+
+    @property
+    def error(self) -> float:
+        """The median over seeds; a failed one is infinite."""
+        return float(np.median([r.error for r in self.runs]))
+
+    @property
+    def seconds(self) -> float:
+        """The median over seeds of the seconds until the answer is at hand; of a failed one infinite."""
+        return float(np.median([r.seconds if r.failure is None else math.inf for r in self.runs]))
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,7 @@ class Row:
         config: hash of its configuration, the seed left out.
         planned: number of seeds asked for.
         runs: the runs that came to an end, one per seed.
-        steps: the runs of its ladder that came to an end, coarse to fine.
-        deterministic: whether one seed stands for all.
+        steps: its ladder, as far as it ran, coarse to fine.
         verdict: what the table says of it.
     """
 
@@ -45,8 +54,12 @@ class Row:
     planned: int
     runs: tuple[Result, ...] = ()
     steps: tuple[Step, ...] = ()
-    deterministic: bool = False
     verdict: str = ""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether one seed stands for all."""
+        return bool(self.runs) and all(r.deterministic for r in self.runs)
 
     @property
     def estimate(self) -> Estimate | None:
@@ -70,14 +83,14 @@ class Row:
     def seconds_to(self, threshold: float) -> float:
         """Return the seconds until an answer with at most this error is at hand; infinite where never.
 
-        Of a solver with a ladder: those of its coarsest run that is accurate enough, if there is one. Else
+        Of a solver with a ladder: those of its coarsest step that is accurate enough, if there is one. Else
         the training clock when the error that was followed first fell to the threshold (the whole time
         where none was followed), and one evaluation; the median over seeds, where one that failed or never
         got there is infinite.
         """
         for step in self.steps:
-            if step.run.error <= threshold:
-                return step.run.seconds
+            if step.error <= threshold:
+                return step.seconds
         times = [first_reached(r.curve, threshold) + r.evaluate for r in self.runs if r.failure is None]
         times += [math.inf] * (len(self.runs) - len(times))
         return float(np.median(times)) if times else math.inf
@@ -91,7 +104,11 @@ class Section:
     problem: str
     rows: tuple[Row, ...]
     outcome: str
-    thresholds: tuple[float, ...]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Errors to which seconds are counted."""
+        return next((run.thresholds for row in self.rows for run in row.runs), Problem.thresholds)
 
     @property
     def score(self) -> str:
@@ -106,8 +123,19 @@ class Board:
     sections: tuple[Section, ...]
     misfits: tuple[Misfit, ...]
     unfinished: tuple[Path, ...]
-    failed: tuple[Result, ...]
     conditions: Mapping[str, float | int | None]
+
+    @property
+    def runs(self) -> tuple[Result, ...]:
+        """Every run that came to an end, once."""
+        rows = [row for section in self.sections for row in section.rows]
+        runs = [r for row in rows for r in (*row.runs, *(r for step in row.steps for r in step.runs))]
+        return tuple({r.folder: r for r in runs}.values())
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """Every run that failed."""
+        return tuple(r for r in self.runs if r.failure is not None)
 
     @property
     def headline(self) -> str:
@@ -125,7 +153,6 @@ class Board:
 @dataclass
 class _Group:
     kind: str
-    deterministic: bool = False
     seeds: set[int] = field(default_factory=set)
     runs: dict[int, Result] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -154,49 +181,50 @@ def assemble(folders: Iterable[Path]) -> Board:
     found = _Gathered()
     for folder in folders:
         _gather(folder, found)
-    thresholds = {name: values for plan in found.plans for name, values in plan.thresholds.items()}
     names = [problem for problem, _ in found.groups]
     sections = [
         _section(
             problem if names.count(problem) == 1 else f"{problem} {question}".strip(),
             problem,
             [_row(solver, config, group) for (solver, config), group in rows.items()],
-            thresholds.get(problem, Problem.thresholds),
         )
         for (problem, question), rows in found.groups.items()
     ]
-    runs = [r for s in sections for row in s.rows for r in (*row.runs, *(step.run for step in row.steps))]
-    failed = {r.folder: r for r in runs if r.failure is not None}
     misfits = dict.fromkeys(m for plan in found.plans for m in plan.misfits)
     conditions = found.plans[0].conditions if len(found.plans) == 1 else {}
-    return Board(tuple(sections), tuple(misfits), tuple(found.unfinished), tuple(failed.values()), conditions)
+    return Board(tuple(sections), tuple(misfits), tuple(found.unfinished), conditions)
 
 
 def outcome(rows: Sequence[Row]) -> tuple[str, list[int]]:
-    """Return who wins a problem and its leading rows: the best and those whose intervals overlap its own.
+    """Return who wins a problem and its leading rows.
 
-    A kind wins where all leaders are of that kind; else they tie. Without a finite error nobody wins.
+    The row with the smallest mean leads, and with it those whose intervals overlap its own; the trivial
+    answer only where its mean is the smallest. One seed of a random method has no interval and counts as its
+    mean alone. Where such a row leads, or no error is finite, the problem is undecided; else a kind wins where
+    all leaders are of that kind, and they tie where not.
     """
-    ranked = [(i, row.estimate) for i, row in enumerate(rows)]
-    known = [(i, estimate) for i, estimate in ranked if estimate is not None]
-    first = [known[k][0] for k in leaders([estimate for _, estimate in known])]
-    kinds = {rows[i].kind for i in first}
-    if not kinds:
+    known = [(i, estimate) for i, row in enumerate(rows) if (estimate := row.estimate) is not None]
+    leading = [known[k] for k in leaders([estimate for _, estimate in known])]
+    smallest = min((estimate.mean for _, estimate in leading), default=math.inf)
+    leading = [(i, e) for i, e in leading if rows[i].kind != "trivial" or e.mean == smallest]
+    first = [i for i, _ in leading]
+    if not leading or not all(e.bounded for _, e in leading):
         return "undecided", first
+    kinds = {rows[i].kind for i in first}
     return (kinds.pop() if len(kinds) == 1 else "tie"), first
 
 
-def _section(title: str, problem: str, rows: list[Row], thresholds: tuple[float, ...]) -> Section:
+def _section(title: str, problem: str, rows: list[Row]) -> Section:
     rows = sorted(rows, key=lambda r: (r.estimate is None, r.estimate.mean if r.estimate else 0.0, r.solver))
     winner, first = outcome(rows)
     verdict = winner if winner in ("tie", "undecided") else f"{winner} wins"
     judged = (replace(row, verdict=verdict if i in first else "") for i, row in enumerate(rows))
-    return Section(title, problem, tuple(judged), winner, thresholds)
+    return Section(title, problem, tuple(judged), winner)
 
 
 def _row(solver: str, config: str, group: _Group) -> Row:
     runs = tuple(run for _, run in sorted(group.runs.items()))
-    return Row(solver, group.kind, config, len(group.seeds), runs, tuple(group.steps), group.deterministic)
+    return Row(solver, group.kind, config, len(group.seeds), runs, tuple(group.steps))
 
 
 def _gather(folder: Path, found: _Gathered) -> None:
@@ -220,20 +248,14 @@ def _subfolders(folder: Path) -> Iterator[Path]:
 
 def _add_entry(root: Path, entry: Entry, found: _Gathered) -> None:
     group = found.group(entry.problem, entry.question, entry.solver, entry.config, entry.kind)
-    group.deterministic = entry.deterministic
-    for cell in entry.cells:
-        group.seeds.add(cell.seed)
-        run = read_result(root / cell.folder)
-        if run is None:
-            found.unfinished.append(root / cell.folder)
-        else:
-            group.runs[cell.seed] = run
+    runs = {cell.folder: read_result(root / cell.folder) for cell in entry.runs()}
+    found.unfinished.extend(root / folder for folder, run in runs.items() if run is None)
+    group.seeds.update(cell.seed for cell in entry.cells)
+    group.runs |= {cell.seed: run for cell in entry.cells if (run := runs[cell.folder])}
     for rung in entry.rungs:
-        run = read_result(root / rung.cell.folder)
-        if run is not None:
-            group.steps.append(Step(rung.parameter, rung.value, run))
-        elif root / rung.cell.folder not in found.unfinished:
-            found.unfinished.append(root / rung.cell.folder)
+        ended = tuple(run for cell in rung.cells if (run := runs[cell.folder]))
+        if ended:
+            group.steps.append(Step(rung.parameter, rung.value, ended))
 
 
 def _add_run(folder: Path, found: _Gathered) -> None:

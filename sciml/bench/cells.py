@@ -35,11 +35,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Rung:
-    """A run of a classical solver at one value of its ladder."""
+    """The runs of a solver at one value of its ladder, one per seed."""
 
     parameter: str
     value: float | int | str
-    cell: Cell
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,12 @@ class Entry:
     solver: str
     kind: Kind
     config: str
-    deterministic: bool
     cells: tuple[Cell, ...]
     rungs: tuple[Rung, ...] = ()
 
     def runs(self) -> tuple[Cell, ...]:
         """Return the cells of all seeds and then of the ladder."""
-        return (*self.cells, *(rung.cell for rung in self.rungs))
+        return (*self.cells, *(cell for rung in self.rungs for cell in rung.cells))
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,11 @@ class Plan:
     Args:
         entries: the rows.
         misfits: the pairs left out.
-        thresholds: errors to which seconds are counted, by problem.
-        conditions: how cells run: jobs, cores, threads, time and memory limits.
+        conditions: how cells run: jobs, cores, time and memory limits.
     """
 
     entries: tuple[Entry, ...] = ()
     misfits: tuple[Misfit, ...] = ()
-    thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     conditions: Mapping[str, float | int | None] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
@@ -177,7 +174,8 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
         folder = f"{problem.made.name}/{method.name}/seed-{seed}-{fingerprint(config)}"
         return Cell(folder, seed, words), config
 
-    runs = [cell(seed, {}) for seed in (seeds[:1] if method.deterministic else seeds)]
+    seeds = seeds[:1] if method.deterministic else seeds
+    runs = [cell(seed, {}) for seed in seeds]
     config = runs[0][1]
     return Entry(
         problem=problem.name,
@@ -185,10 +183,9 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
         solver=solver.name,
         kind=method.kind,
         config=fingerprint(config),
-        deterministic=method.deterministic,
         cells=tuple(run for run, _ in runs),
         rungs=tuple(
-            Rung(parameter, value, cell(seeds[0], {parameter: value})[0])
+            Rung(parameter, value, tuple(cell(seed, {parameter: value})[0] for seed in seeds))
             for parameter, values in method.ladder.items()
             for value in values
         ),

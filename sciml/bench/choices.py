@@ -2,114 +2,95 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from annotated_types import Ge, MinLen
+from sciml.configuration.choices import CONFIGS, choose, read_yaml
+from sciml.errors import UserError, did_you_mean, short
+from sciml.registry import Group
+from sciml.source import Source, classes
 
-from sciml.configuration.compose import CONFIGS, read_yaml
-from sciml.errors import UserError, did_you_mean
-from sciml.parameters import Configured, Count, Positive, schema
+if TYPE_CHECKING:
+    from sciml.bench.benchmark import Benchmark
 
-Names = Annotated[tuple[str, ...], MinLen(1)]
-Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
-Settings = Mapping[str, Any]
 _LISTS = ("problem", "solver", "seed")
 _GROUPS = ("problem", "solver", "trainer")
+_TEXTS = ("problem", "solver", "dir", "suite")
+_SCIML = Path(__file__).parent.parent
 
 
-class Benchmark(Configured):
-    """The arguments of ``sciml bench``.
-
-    Args:
-        problem: names of problems; ``all`` takes every registered one.
-        solver: names of solvers; ``all`` takes every registered one.
-        seed: seeds of solvers that depend on one.
-        jobs: cells run at once; each gets cores / jobs threads.
-        timeout: seconds of one cell, after which it has failed.
-        memory: GiB of one cell, after which it has failed; None takes its share of what is free.
-        retries: how often a killed cell is started again.
-        dir: the benchmark's folder.
-        problem_parameters: parameters by the problem's name.
-        solver_parameters: parameters by the solver's name.
-        trainer: settings of every training.
-    """
-
-    def __init__(
-        self,
-        problem: Names,
-        solver: Names,
-        seed: Seeds,
-        jobs: Count = 1,
-        timeout: Positive = 3600.0,
-        memory: Positive | None = None,
-        retries: Annotated[int, Ge(0)] = 1,
-        dir: str = "bench",
-        problem_parameters: Mapping[str, Settings] | None = None,
-        solver_parameters: Mapping[str, Settings] | None = None,
-        trainer: Settings | None = None,
-    ) -> None:
-        self.problem = tuple(dict.fromkeys(problem))
-        self.solver = tuple(dict.fromkeys(solver))
-        self.seed = tuple(dict.fromkeys(seed))
-        self.jobs = jobs
-        self.timeout = timeout
-        self.memory = memory
-        self.retries = retries
-        self.folder = Path(dir)
-        self.problem_parameters = problem_parameters or {}
-        self.solver_parameters = solver_parameters or {}
-        self.trainer = trainer or {}
-
-
-def read_choices(words: Sequence[str]) -> Benchmark:
+def read_choices(words: Sequence[str]) -> "Benchmark":
     """Read ``key=value`` words over the suite that they or ``configs/bench.yaml`` name.
 
     ``problem.key=`` and ``solver.key=`` set a parameter of the one problem or solver named; ``trainer.key=``
-    is for all.
+    is for all. Names and keys are looked up in files before anything is imported, so that a typo costs no wait.
 
     Raises:
-        UserError: an unknown key or suite, or a value of the wrong type.
+        UserError: an unknown name, key or suite, a value of the wrong type, or a folder that is a file.
     """
-    given = [_split(word) for word in words]
+    given = [_pair(word) for word in words]
     base = read_yaml(CONFIGS / "bench.yaml")
-    suite = next((str(value) for key, value in reversed(given) if key == "suite"), base.pop("suite"))
+    suite = next((text for key, text in reversed(given) if key == "suite"), base.pop("suite"))
     settings: dict[str, Any] = {**base, **_load_suite(suite)}
-    nested: list[tuple[str, str, Any]] = []
-    for key, value in given:
+    settings |= {key: _listed(text) for key, text in given if key in ("problem", "solver")}
+    for group in ("problem", "solver"):
+        for name in settings.get(group) or ():
+            if name != "all":
+                choose(group, name)
+    for key, _ in given:
+        _require_parameter(key, settings)
+    settings |= {key: _value(key, text) for key, text in given if "." not in key and key not in _TEXTS}
+    settings |= {key: str(folder_at(text)) for key, text in given if key == "dir"}
+    for key, text in given:
         group, dot, name = key.partition(".")
-        if dot and group in _GROUPS:
-            nested.append((group, name, value))
-        elif key != "suite":
-            _require_known(key)
-            settings[key] = _listed(value) if key in _LISTS else value
-    for group, name, value in nested:
-        _set(settings, group, name, value)
+        if dot:
+            _set(settings, group, name, _value(key, text))
+
+    from sciml.bench.benchmark import Benchmark
+
     return Benchmark(**settings)
 
 
-def _split(word: str) -> tuple[str, Any]:
+def folder_at(text: str) -> Path:
+    """Return the path of a folder that exists or can be made.
+
+    Raises:
+        UserError: it, or what should hold it, is a file.
+    """
+    folder = Path(text)
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"expected a folder, got {short(text)}, but {path} is a file; name another")
+    return folder
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise UserError(f"expected key=value, got {short(word)} (for example problem=heat seed=0,1,2)")
+    group, dot, _ = key.partition(".")
+    if not (dot and group in _GROUPS):
+        _require_known(key)
+    return key, text
+
+
+def _value(key: str, text: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise UserError(f"expected key=value, got {word!r} (for example problem=heat seed=0,1,2)")
-    if key in ("problem", "solver", "dir", "suite"):
-        return key, text
     try:
-        override = OverridesParser.create().parse_override(word)
+        override = OverridesParser.create().parse_override(f"{key}={text}")
         value = override.value()
-    except HydraException as error:
-        raise UserError(f"cannot read {word!r}: {str(error).splitlines()[0]}") from None
-    if override.is_sweep_override():
-        if key != "seed":
-            raise UserError(f"{key} takes one value, got {text!r}")
-        return key, tuple(_number(part) for part in text.split(","))
-    return key, value
+    except (HydraException, ValueError, RecursionError):
+        raise UserError(f"cannot read {short(text)} as the value of {key}") from None
+    if not override.is_sweep_override():
+        return _listed(value) if key in _LISTS else value
+    if key != "seed":
+        raise UserError(f"{key} takes one value, got {short(text)}")
+    return tuple(_number(part) for part in text.split(","))
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.strip().isdigit() else text
+    return int(text) if text.strip().isdecimal() else text
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -119,22 +100,45 @@ def _listed(value: Any) -> tuple[Any, ...]:
 
 
 def _require_known(key: str) -> None:
-    known = [*(k for k in schema(Benchmark.__init__) if "parameters" not in k and k != "trainer"), "suite"]
+    arguments = classes(Path(__file__).with_name("benchmark.py"))["Benchmark"].parameters()
+    known = [*(k for k in arguments if "parameters" not in k and k != "trainer"), "suite"]
     if key not in known:
         nested = ", ".join(f"{g}.<parameter>" for g in _GROUPS)
         near = did_you_mean(key, known) or did_you_mean(key.partition(".")[0], _GROUPS)
-        raise UserError(f"sciml bench has no key {key!r}{near} (known: {', '.join(known)}, {nested})")
+        raise UserError(f"sciml bench has no key {short(key)}{near} (known: {', '.join(known)}, {nested})")
+
+
+def _require_parameter(key: str, settings: Mapping[str, Any]) -> None:
+    """Refuse ``group.name`` where the one problem or solver named, or the training, has no such parameter."""
+    group, dot, name = key.partition(".")
+    if not dot:
+        return
+    owner, source = _owner(group, settings)
+    known = source.parameters()
+    if name not in known:
+        near, listed = did_you_mean(name, known), ", ".join(known) or "none"
+        raise UserError(f"{owner} has no parameter {short(name)}{near} (known: {listed})")
+
+
+def _owner(group: str, settings: Mapping[str, Any]) -> tuple[str, Source]:
+    if group == "trainer":
+        return group, classes(_SCIML / "training" / "settings.py")["Training"]
+    named = settings.get(group) or ()
+    if len(named) != 1 or named[0] == "all":
+        raise UserError(
+            f"parameters of a {group} need {group}= with one name, got {','.join(named)}; or set them in a suite"
+        )
+    entry = choose(cast(Group, group), named[0]).entry
+    return entry.name, entry.source
 
 
 def _set(settings: dict[str, Any], group: str, name: str, value: Any) -> None:
     if group == "trainer":
         settings["trainer"] = {**(settings.get("trainer") or {}), name: value}
         return
-    named = settings.get(group) or ()
-    if len(named) != 1 or named[0] == "all":
-        raise UserError(f"{group}.{name} needs {group}= with one name, got {','.join(named)}; or set it in a suite")
+    word = settings[group][0]
     table = dict(settings.get(f"{group}_parameters") or {})
-    settings[f"{group}_parameters"] = {**table, named[0]: {**table.get(named[0], {}), name: value}}
+    settings[f"{group}_parameters"] = {**table, word: {**table.get(word, {}), name: value}}
 
 
 def _load_suite(name: str) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def work_precision(section: Section, path: Path) -> bool:
 
     A row whose error was followed in training appears as the median over seeds, each seed thin behind it; one
     with a ladder as its runs from coarse to fine; the trivial answer as a level line. The large mark is the
-    ordinary run: the geometric mean of its error at its median time, each seed small around it.
+    ordinary run: the geometric mean of its error at its median time, each seed small around it. A row that
+    lacks seeds says how many it has and gets no large mark, for its error as a whole is not known.
     """
     drawn = [row for row in section.rows if row.answered]
     if not drawn:
@@ -35,7 +36,7 @@ def work_precision(section: Section, path: Path) -> bool:
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for row, color in zip(drawn, _palette(len(drawn)), strict=True):
-        _draw(axes, row, color)
+        draw(axes, row, color)
     axes.set(xscale="log", yscale="log", title=section.title, xlabel="seconds until the answer is at hand")
     axes.set_ylabel(f"error ({section.score.replace('_', ' ')})")
     axes.grid(which="major", color="0.9", linewidth=0.8)
@@ -67,15 +68,16 @@ def _palette(count: int) -> list[str]:
     return [COLORS[i % len(COLORS)] for i in range(count)]
 
 
-def _draw(axes: "Axes", row: Row, color: str) -> None:
+def draw(axes: "Axes", row: Row, color: str) -> None:
+    """Draw one row, of which some run gave an answer."""
     marker = _MARKERS.get(row.kind, "o")
     label = row.solver if row.solver == row.kind else f"{row.solver} ({row.kind})"
     seconds = max(row.median("seconds"), _SHORTEST)
     error = max(10 ** float(np.mean([math.log10(max(r.error, FLOOR)) for r in row.answered])), FLOOR)
     if row.steps:
-        steps = [s.run for s in row.steps if s.run.failure is None]
-        x = [max(r.seconds, _SHORTEST) for r in steps]
-        axes.plot(x, [max(r.error, FLOOR) for r in steps], color=color, marker=marker, markersize=4, linewidth=1.4)
+        steps = [s for s in row.steps if math.isfinite(s.error)]
+        x = [max(s.seconds, _SHORTEST) for s in steps]
+        axes.plot(x, [max(s.error, FLOOR) for s in steps], color=color, marker=marker, markersize=4, linewidth=1.4)
     elif row.kind == "trivial":
         axes.axhline(error, color=color, linewidth=1, linestyle=":")
     elif any(len(run.curve) > 1 for run in row.answered):
@@ -91,17 +93,17 @@ def _draw(axes: "Axes", row: Row, color: str) -> None:
             markersize=3,
             alpha=0.5,
         )
-    face = color if marker == "x" else "white"
+    whole = row.finished == row.planned
     axes.plot(
-        seconds,
-        error,
+        [seconds] if whole else [],
+        [error] if whole else [],
         linestyle="",
         marker=marker,
-        markersize=8,
+        markersize=8 if whole else 3,
         color=color,
-        markerfacecolor=face,
-        markeredgewidth=1.6,
-        label=label,
+        markerfacecolor="white" if whole and marker != "x" else color,
+        markeredgewidth=1.6 if whole else 1,
+        label=label if whole else f"{label}, {row.finished} of {row.planned} seeds",
     )
 
 

@@ -98,14 +98,20 @@ def run(
                 if outcome is None:
                     continue
                 running.remove(worker)
-                killed = outcome.code is not None and outcome.code < 0
-                if killed and worker.attempt < limits.attempts:
+                if killed_by(outcome.code) and worker.attempt < limits.attempts:
                     pending.append((worker.command, worker.attempt + 1))
                 else:
                     finished(worker.command, outcome)
     finally:
         for worker in running:
             _kill(worker.process)
+
+
+def killed_by(code: int | None) -> str | None:
+    """Return the signal that ended a process, which one that could still tidy up reports as 128 + signal."""
+    number = 0 if code is None else -code if code < 0 else code - 128
+    names = {int(s): s.name for s in signal.Signals}
+    return names.get(number, f"signal {number}") if 0 < number < signal.NSIG else None
 
 
 def memory_is_watched() -> bool:
@@ -150,9 +156,8 @@ def _check(worker: _Worker, limits: Limits, resident: int) -> Outcome | None:
     code = worker.process.poll()
     if code is not None:
         _kill(worker.process)
-        failure = None
-        if code:
-            failure = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        sent = killed_by(code)
+        failure = f"killed by {sent}" if sent else f"exit code {code}" if code else None
         return Outcome(failure, code, seconds, worker.attempt)
     failure = None
     if seconds > limits.seconds:

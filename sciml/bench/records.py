@@ -5,13 +5,15 @@ import csv
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciml.bench.cells import as_text, fingerprint
+from sciml.bench.cells import Entry, as_text, fingerprint
 from sciml.configuration.compose import read_config
 from sciml.errors import UserError
+from sciml.registry import find
 from sciml.runs.folder import CONFIG, METRICS, PROVENANCE, read_metrics, write_json
 
 
@@ -24,6 +26,8 @@ class Result:
         problem: name of the problem.
         solver: name of the solver.
         kind: classical, neural, peer or trivial.
+        deterministic: whether the seed makes no difference.
+        thresholds: errors to which seconds are counted.
         seed: its seed.
         question: the problem's parameters as text.
         config: hash of the configuration, the seed left out.
@@ -31,10 +35,15 @@ class Result:
         score: the name of the primary score.
         error: the primary score; infinite where the run failed.
         failure: why it failed, else None.
+        stop_reason: why it ended.
         train: seconds of training or solving.
         evaluate: seconds of evaluating the answer where it is scored.
         parameters: number of trained parameters, None where there are none.
         device: what it ran on.
+        threads: of PyTorch; None where not known, as the next.
+        processor: model and number of cores.
+        commit: of the code.
+        dirty: whether the code differed from its commit.
         curve: (seconds of training, error) as they were followed, and the end.
     """
 
@@ -42,6 +51,8 @@ class Result:
     problem: str
     solver: str
     kind: str
+    deterministic: bool
+    thresholds: tuple[float, ...]
     seed: int
     question: str
     config: str
@@ -49,10 +60,15 @@ class Result:
     score: str
     error: float
     failure: str | None
+    stop_reason: str
     train: float
     evaluate: float
     parameters: int | None
     device: str
+    threads: int | None
+    processor: str | None
+    commit: str | None
+    dirty: bool | None
     curve: tuple[tuple[float, float], ...]
 
     @property
@@ -85,38 +101,48 @@ def read_result(folder: Path) -> Result | None:
     train, evaluate = (_number(metrics["seconds"].get(name)) for name in ("train", "evaluate"))
     error = _number(metrics["errors"].get(metrics["primary"]))
     answered = metrics["status"] == "ok" and error >= 0
-    failure = None if answered else str(metrics["stop_reason"] or "the error is not a number")
+    reason = str(metrics["stop_reason"] or "")
+    origin = _origin(folder / PROVENANCE)
     parameters = metrics.get("notes", {}).get("parameters")
     return Result(
         folder=folder,
         problem=metrics["problem"],
         solver=metrics["solver"],
         kind=metrics["kind"],
+        deterministic=metrics["deterministic"],
+        thresholds=tuple(metrics["thresholds"]),
         seed=metrics["seed"],
         question=as_text(config["problem"]) if config else "",
         config=fingerprint(config) if config else "",
         ended=(folder / METRICS).stat().st_mtime,
         score=metrics["primary"],
         error=error if answered else math.inf,
-        failure=failure,
+        failure=None if answered else reason or "the error is not a number",
+        stop_reason=reason,
         train=train,
         evaluate=evaluate,
         parameters=None if parameters is None else int(parameters),
-        device=_device(folder / PROVENANCE),
+        device=origin.get("device", ""),
+        threads=origin.get("threads"),
+        processor=origin.get("processor"),
+        commit=origin.get("git_commit"),
+        dirty=origin.get("git_dirty"),
         curve=(*_followed(folder / "history.csv"), (train, error)) if answered else (),
     )
 
 
-def record_failure(folder: Path, problem: str, solver: str, kind: str, seed: int, reason: str) -> None:
+def record_failure(folder: Path, entry: Entry, seed: int, reason: str) -> None:
     """Write the metrics of a run whose process could not."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {
         "status": "failed",
-        "problem": problem,
-        "solver": solver,
-        "kind": kind,
+        "problem": entry.problem,
+        "solver": entry.solver,
+        "kind": entry.kind,
+        "deterministic": find("solver", entry.solver).load().deterministic,
         "seed": seed,
         "primary": "",
+        "thresholds": find("problem", entry.problem).load().thresholds,
         "errors": {},
         "seconds": {},
         "cpu_seconds": None,
@@ -136,13 +162,12 @@ def _metrics(folder: Path) -> dict[str, Any] | None:
         return read_metrics(folder)
 
 
-def _device(path: Path) -> str:
-    """Return the device of a run; a CPU goes without its model, which all rows share."""
+def _origin(path: Path) -> Mapping[str, Any]:
     try:
         origin = json.loads(path.read_text(encoding="utf-8"))
-        return "cpu" if origin["device"] == origin["processor"] else str(origin["device"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    except (OSError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
 
 
 def _number(value: object) -> float:

@@ -26,9 +26,19 @@ class Estimate:
     high: float
     count: int
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the scatter is known, so that there is an interval to judge by."""
+        return math.isfinite(self.high)
+
     def overlaps(self, other: "Estimate") -> bool:
-        """Return whether the intervals share a point, so that neither mean is shown to be smaller."""
-        return self.low <= other.high and other.low <= self.high
+        """Return whether the intervals share a point, so that neither mean is shown to be smaller.
+
+        One without an interval counts as its mean, lest what is not known ties with everything.
+        """
+        low, high = (self.low, self.high) if self.bounded else (self.mean, self.mean)
+        other_low, other_high = (other.low, other.high) if other.bounded else (other.mean, other.mean)
+        return low <= other_high and other_low <= high
 
 
 def geometric_mean(errors: Sequence[float], exact: bool = False, confidence: float = 0.95) -> Estimate:

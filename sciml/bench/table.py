@@ -1,23 +1,10 @@
-"""The benchmark table: in the terminal, and as Markdown, CSV and JSON files with a figure per problem."""
+"""``sciml table``: the benchmark's table again, from run folders alone."""
 
-import csv
-import io
-import json
-import math
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from sciml.bench.board import Board, Row, Section, assemble
-from sciml.bench.records import Result
-from sciml.bench.stats import FLOOR
+from sciml.bench.choices import folder_at
 from sciml.errors import UserError, did_you_mean
-from sciml.files import write_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 USAGE = """usage: sciml table [FOLDER ...] [out=FOLDER]
 
@@ -36,6 +23,10 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0
     folders, out = _arguments(argv)
+
+    from sciml.bench.board import assemble
+    from sciml.bench.render import publish, terminal
+
     board = assemble(folders)
     if not board.sections and not board.unfinished and not board.misfits:
         raise UserError(
@@ -52,7 +43,7 @@ def _arguments(argv: Sequence[str]) -> tuple[list[Path], Path]:
         if equals and not Path(word).exists():
             if key != "out" or not value:
                 raise UserError(f"sciml table has no key {key!r}{did_you_mean(key, ['out'])} (known: out=FOLDER)")
-            out = Path(value)
+            out = folder_at(value)
         else:
             folders.append(Path(word))
     folders = folders or [Path("bench")]
@@ -60,254 +51,3 @@ def _arguments(argv: Sequence[str]) -> tuple[list[Path], Path]:
         if not folder.is_dir():
             raise UserError(f"no folder {str(folder)!r}; expected one with runs: name it, or run sciml bench first")
     return folders, out or folders[0]
-
-
-def terminal() -> "Console":
-    """Return the terminal, or a page wide enough for the table where output goes elsewhere."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=180)
-
-
-def publish(board: Board, folder: Path, console: "Console") -> None:
-    """Print the table and write its files and figures into ``folder``."""
-    from sciml.bench.figures import work_precision
-
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {}
-    for section in board.sections:
-        path = folder / "work-precision" / f"{_stem(section.title)}.png"
-        if work_precision(section, path):
-            figures[section.title] = path.relative_to(folder)
-    written = {
-        folder / "table.md": markdown(board, figures),
-        folder / "table.csv": comma_separated(board),
-        folder / "table.json": json.dumps(as_data(board), indent=2, allow_nan=False) + "\n",
-    }
-    for path, text in written.items():
-        write_text(path, text)
-    show(board, console)
-    console.print(f"Table: {', '.join(map(str, written))}", soft_wrap=True, highlight=False, markup=False)
-    for title, path in figures.items():
-        console.print(f"Figure of {title}: {folder / path}", soft_wrap=True, highlight=False, markup=False)
-
-
-@dataclass(frozen=True)
-class _Column:
-    title: str
-    numeric: bool = True
-
-
-def columns(section: Section) -> list[_Column]:
-    """Return the columns of a problem's table."""
-    times = [_Column(f"s to {_plain(t)}") for t in section.thresholds]
-    return [
-        _Column("solver", False),
-        _Column("kind", False),
-        _Column("error [95 % interval]"),
-        _Column("seeds"),
-        _Column("train, s"),
-        _Column("solve, s"),
-        *times,
-        _Column("parameters"),
-        _Column("device", False),
-        _Column("config", False),
-        _Column("verdict", False),
-    ]
-
-
-def texts(row: Row, section: Section) -> list[str]:
-    """Return a row as it is shown, one text per column.
-
-    A classical solver has nothing to train: all its time stands under solve.
-    """
-    trains = row.kind in ("neural", "peer")
-    run = row.answered[0] if row.answered else None
-    return [
-        row.solver,
-        row.kind,
-        _error(row),
-        f"{row.finished}/{row.planned}",
-        _seconds(row.median("train")) if trains else "–",
-        _seconds(row.median("evaluate" if trains else "seconds")),
-        *(_reached(row, threshold) for threshold in section.thresholds),
-        f"{run.parameters:,}" if run and run.parameters is not None else "–",
-        run.device if run else "–",
-        row.config,
-        row.verdict,
-    ]
-
-
-def show(board: Board, console: "Console") -> None:
-    """Print the table."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    for section in board.sections:
-        table = Table(
-            title=Text(section.title, style="bold"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
-        for column in columns(section):
-            table.add_column(column.title, justify="right" if column.numeric else "left")
-        for row in section.rows:
-            table.add_row(*map(Text, texts(row, section)), style="bold" if row.verdict else "")
-        console.print(table)
-    for line in _remarks(board):
-        console.print(Text(line), soft_wrap=True)
-    console.print(Text(board.headline, style="bold"), soft_wrap=True)
-
-
-def markdown(board: Board, figures: dict[str, Path]) -> str:
-    """Return the table as Markdown."""
-    lines = ["# Benchmark", "", f"**{board.headline}.**", ""]
-    for section in board.sections:
-        shown = columns(section)
-        lines += [f"## {_escape(section.title)}", ""]
-        lines += ["| " + " | ".join(column.title for column in shown) + " |"]
-        lines += ["|" + "|".join("---:" if column.numeric else "---" for column in shown) + "|"]
-        lines += ["| " + " | ".join(map(_escape, texts(row, section))) + " |" for row in section.rows]
-        lines += [""]
-        if section.title in figures:
-            lines += [
-                f"![Error against seconds on {_escape(section.title)}]({figures[section.title].as_posix()})",
-                "",
-            ]
-    lines += [f"- {_escape(line)}" for line in _remarks(board)]
-    return "\n".join(lines) + "\n"
-
-
-def comma_separated(board: Board) -> str:
-    """Return the rows of all problems as CSV, numbers in full; empty where there is none."""
-    thresholds = sorted({t for s in board.sections for t in s.thresholds}, reverse=True)
-    records = []
-    for section in board.sections:
-        for row in section.rows:
-            data = _row_data(section, row)
-            del data["errors"]
-            reached = data.pop("seconds_to")
-            data |= {f"seconds_to_{_plain(t)}": reached.get(_plain(t), "") for t in thresholds}
-            records.append({k: "" if v is None else v for k, v in data.items()})
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
-
-
-def as_data(board: Board) -> dict[str, Any]:
-    """Return the table as JSON values; numbers that JSON lacks are the texts inf and nan."""
-    return _finite(
-        {
-            "headline": board.headline,
-            "conditions": dict(board.conditions),
-            "problems": [
-                {
-                    "problem": s.title,
-                    "outcome": s.outcome,
-                    "rows": [_row_data(s, r) | {"ladder": _ladder_data(r)} for r in s.rows],
-                }
-                for s in board.sections
-            ],
-            "misfits": [asdict(m) for m in board.misfits],
-            "failed": [{"run": str(r.folder), "reason": r.failure} for r in board.failed],
-            "unfinished": [str(path) for path in board.unfinished],
-        }
-    )
-
-
-def _row_data(section: Section, row: Row) -> dict[str, Any]:
-    estimate = row.estimate
-    run = row.answered[0] if row.answered else None
-    return {
-        "problem": section.title,
-        "solver": row.solver,
-        "kind": row.kind,
-        "error": estimate.mean if estimate else None,
-        "error_low": estimate.low if estimate else None,
-        "error_high": estimate.high if estimate else None,
-        "errors": {str(r.seed): r.error for r in row.runs},
-        "seeds_finished": row.finished,
-        "seeds_planned": row.planned,
-        "train_seconds": row.median("train"),
-        "evaluate_seconds": row.median("evaluate"),
-        "seconds_to": {_plain(t): _or_text(row.seconds_to(t)) for t in section.thresholds},
-        "parameters": run.parameters if run else None,
-        "device": run.device if run else None,
-        "config": row.config,
-        "verdict": row.verdict,
-    }
-
-
-def _ladder_data(row: Row) -> list[dict[str, Any]]:
-    return [{s.parameter: s.value, "seconds": s.run.seconds, "error": s.run.error} for s in row.steps]
-
-
-def _or_text(seconds: float) -> float | str:
-    return "not reached" if math.isinf(seconds) else seconds
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _remarks(board: Board) -> list[str]:
-    """Return what the tables do not show: misfits, failures, unfinished runs and the conditions."""
-    lines = [f"Does not fit: {m.problem} with {m.solver}: {m.reason}" for m in board.misfits]
-    failures: dict[tuple[str, str, str], list[Result]] = {}
-    for run in board.failed:
-        failures.setdefault((run.problem, run.solver, run.failure or ""), []).append(run)
-    for (problem, solver, reason), runs in failures.items():
-        names = ", ".join(run.folder.name for run in runs)
-        lines += [f"Failed, infinite error: {problem} with {solver}: {reason} ({names})"]
-    lines += [f"Unfinished, not counted: {path}" for path in board.unfinished]
-    if any(len(r.runs) == 1 and not r.deterministic for s in board.sections for r in s.rows):
-        lines += ["One seed of a random method gives no interval; such a row ties with every finite one."]
-    if board.conditions:
-        lines += ["Run with " + ", ".join(f"{k} {v}" for k, v in board.conditions.items() if v is not None)]
-    return lines
-
-
-def _error(row: Row) -> str:
-    estimate = row.estimate
-    if estimate is None:
-        return "unfinished"
-    if math.isinf(estimate.mean):
-        return "inf"
-    mean = f"≤ {FLOOR:.1e}" if estimate.mean <= FLOOR * (1 + 1e-9) else f"{estimate.mean:.1e}"
-    if row.deterministic:
-        return mean
-    if estimate.count == 1:
-        return f"{mean} [one seed]"
-    return f"{mean} [{estimate.low:.1e}, {estimate.high:.1e}]"
-
-
-def _reached(row: Row, threshold: float) -> str:
-    seconds = row.seconds_to(threshold)
-    return "not reached" if math.isinf(seconds) else _seconds(seconds)
-
-
-def _seconds(seconds: float) -> str:
-    return "–" if math.isnan(seconds) else f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
-
-
-def _plain(threshold: float) -> str:
-    mantissa, _, exponent = f"{threshold:e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def _stem(title: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in title)
-
-
-def _escape(text: str) -> str:
-    for mark, safe in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " "), ("_", "\\_"), ("*", "\\*")):
-        text = text.replace(mark, safe)
-    return text
