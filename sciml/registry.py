@@ -1,5 +1,7 @@
 """Names become classes here: a file's stem, an entry point of an installed package, or a user's file."""
 
+import functools
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -23,7 +25,10 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Entry:
-    """A problem or solver that can be called by name; nothing of it is imported yet.
+    """A problem or solver that can be called by name.
+
+    What is registered is read from its file, nothing of it imported. The class of a user's file, which may be
+    written in any way that Python allows, is imported when asked what it offers, needs or takes.
 
     Args:
         group: problem or solver.
@@ -40,17 +45,26 @@ class Entry:
     @property
     def views(self) -> tuple[str, ...]:
         """Of a problem: the names of the views it offers."""
-        return self.source.children_of("Problem")
+        return self.source.children_of("Problem") if self.module else tuple(v.__name__ for v in self.load().views())
 
     @property
     def needs(self) -> str:
         """Of a solver: the name of the view it needs."""
-        return getattr(self.source.attribute("needs"), "id", "")
+        return self.source.attribute("needs") if self.module else self.load().needs.__name__
 
     @property
     def kind(self) -> str:
         """Of a solver: classical, neural, peer or trivial."""
-        return getattr(self.source.attribute("kind"), "value", "")
+        return self.source.attribute("kind") if self.module else self.load().kind
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its constructor's arguments."""
+        if self.module:
+            return tuple(self.source.parameters())
+        from sciml.parameters import schema
+
+        return tuple(schema(self.load().__init__))
 
     def load(self) -> type[Any]:
         """Import the class.
@@ -113,7 +127,9 @@ def find(group: Group, name: str) -> Entry:
 
 def offers(problem: Entry, solver: Entry) -> bool:
     """Return whether a problem offers the view that a solver needs."""
-    return solver.needs in ("Problem", *problem.views)
+    if problem.module and solver.module:
+        return solver.needs in ("Problem", *problem.views)
+    return issubclass(problem.load(), solver.load().needs)
 
 
 def misfits(problem: "Problem") -> Mapping[str, str | None]:
@@ -169,8 +185,10 @@ def _find_in_file(group: Group, name: str) -> Entry:
     return Entry(group, f"{path}:{wanted}", known[wanted], None)
 
 
+@functools.cache
 def _import_file(path: Path) -> Any:
-    name = f"sciml_user_{path.stem}"
+    """Import a user's file once, so that its classes are the same for whoever asks."""
+    name = f"sciml_user_{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:10]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"cannot import {path}; expected a file path/to/file.py")

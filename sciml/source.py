@@ -45,24 +45,37 @@ class Source:
     def ancestors(self) -> Iterator["Source"]:
         """Yield the class and those of its parents whose files are found, depth first."""
         yield self
-        for base in self.node.bases:
-            parent = _resolve(self.path, base)
-            if parent:
-                yield from parent.ancestors()
+        for parent in self.parents():
+            yield from parent.ancestors()
 
-    def attribute(self, name: str) -> ast.expr | None:
-        """Return what the class or its nearest parent assigns to an attribute in its body."""
+    def parents(self) -> Iterator["Source"]:
+        """Yield those of the classes it inherits directly whose files are found."""
+        for base in self.node.bases:
+            parent = _lookup(self.path, _dotted(base))
+            if parent and parent.node is not self.node:
+                yield parent
+
+    def attribute(self, name: str) -> str:
+        """Return the text, or the name of the class, that the class or its nearest parent sets an attribute to."""
         for source in self.ancestors():
             for statement in source.node.body:
-                if isinstance(statement, ast.Assign) and name in map(_name, statement.targets):
-                    return statement.value
-                if isinstance(statement, ast.AnnAssign) and statement.value and _name(statement.target) == name:
-                    return statement.value
-        return None
+                match statement:
+                    case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                        return source._said(value)
+                    case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                        return source._said(value)
+        return ""
+
+    def _said(self, value: ast.expr) -> str:
+        if isinstance(value, ast.Constant):
+            return str(value.value)
+        dotted = _dotted(value)
+        found = _lookup(self.path, dotted)
+        return found.node.name if found else dotted.rpartition(".")[2]
 
     def children_of(self, name: str) -> tuple[str, ...]:
         """Return which of the class and its parents inherit directly from the class called ``name``."""
-        found = [s.node.name for s in self.ancestors() if name in map(_name, s.node.bases)]
+        found = [s.node.name for s in self.ancestors() if name in (p.node.name for p in s.parents())]
         return tuple(dict.fromkeys(found))
 
     def parameters(self) -> Mapping[str, Parameter]:
@@ -116,34 +129,54 @@ def _parsed(path: Path, _modified: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _name(node: ast.expr) -> str:
-    """Return the last name of ``a.b.C`` or ``C[...]``."""
-    if isinstance(node, ast.Subscript):
-        return _name(node.value)
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+def _dotted(node: ast.expr) -> str:
+    """Return ``a.b.C`` of ``a.b.C`` or ``a.b.C[...]``, and nothing of any other expression."""
+    match node:
+        case ast.Subscript(value=value):
+            return _dotted(value)
+        case ast.Attribute(value=value, attr=name):
+            owner = _dotted(value)
+            return f"{owner}.{name}" if owner else ""
+        case ast.Name(id=name):
+            return name
+    return ""
 
 
-def _resolve(path: Path, base: ast.expr) -> Source | None:
-    """Return the class that a base names in its file: one of the same file, or one imported by name."""
-    name = _name(base)
+def _lookup(path: Path, dotted: str) -> Source | None:
+    """Return the class that a name means in a file: one of the file, or one that it imports."""
     here = classes(path)
-    if name in here:
-        return here[name]
+    if dotted in here:
+        return here[dotted]
+    head, _, rest = dotted.partition(".")
     for statement in _parse(path).body:
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                bound = alias.asname or alias.name
+                if dotted.startswith(f"{bound}."):
+                    return _lookup_in(locate(alias.name), dotted.removeprefix(f"{bound}."))
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
-                if (alias.asname or alias.name) == name:
-                    target = _imported(path, statement)
-                    return classes(target).get(alias.name) if target else None
+                if (alias.asname or alias.name) == head:
+                    within = [statement.module] if statement.module else []
+                    if rest:
+                        return _lookup_in(_imported(path, statement.level, [*within, alias.name]), rest)
+                    return _lookup_in(_imported(path, statement.level, within), alias.name)
     return None
 
 
-def _imported(path: Path, statement: ast.ImportFrom) -> Path | None:
-    if not statement.level:
-        return locate(statement.module or "")
-    folder = path.parents[statement.level - 1]
-    target = folder.joinpath(*(statement.module or "").split(".")).with_suffix(".py")
-    return target if target.is_file() else None
+def _lookup_in(path: Path | None, dotted: str) -> Source | None:
+    return _lookup(path, dotted) if path else None
+
+
+def _imported(path: Path, level: int, parts: list[str]) -> Path | None:
+    """Return the file of a module imported from ``path``, ``level`` folders up, or by its full name at level 0."""
+    module = ".".join(parts)
+    if not level:
+        return locate(module)
+    folder = path.parents[level - 1]
+    target = folder.joinpath(*module.split(".")).with_suffix(".py") if parts else folder / "__init__.py"
+    package = target.with_suffix("") / "__init__.py"
+    return next((p for p in (target, package) if p.is_file()), None)
 
 
 def _arguments(init: ast.FunctionDef) -> Iterator[tuple[ast.arg, str, str | None]]:

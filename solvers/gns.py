@@ -101,13 +101,12 @@ class GNS(NeuralSolver[Graph]):
         self.steps = steps
         self.learning_rate = learning_rate
 
-    scenarios: Tensor
-
     def build(self, problem: Graph) -> None:
         self.balance = problem.balance(self.real)
-        scenarios = torch.from_numpy(problem.scenarios("train")).to(self.real)
-        self.register_buffer("scenarios", scenarios, persistent=False)
-        known = self.balance.node_features(self.balance.read(scenarios[:1])).shape[-1]
+        self.problem = problem
+        self.scenarios: Tensor | None = None
+        blank = torch.zeros(1, len(problem.inputs), dtype=self.real)
+        known = self.balance.node_features(self.balance.read(blank)).shape[-1]
         edge = self.balance.edge_features().shape[-1]
         components = self.balance.unknown.shape[-1]
         sizes = components, known, edge, self.width, self.hidden
@@ -117,6 +116,8 @@ class GNS(NeuralSolver[Graph]):
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
+        if self.scenarios is None:
+            self.scenarios = torch.from_numpy(self.problem.scenarios("train")).to(generator.device, self.real)
         chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
         return {"scenarios": self.scenarios[chosen]}
 
@@ -154,7 +155,7 @@ class GNS(NeuralSolver[Graph]):
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def function(points: np.ndarray) -> np.ndarray:
-            scenarios = torch.from_numpy(points).to(self.scenarios)
+            scenarios = torch.from_numpy(points).to(next(self.network.parameters()))
             with torch.no_grad():
                 states = [self.iterate(part)[0] for part in scenarios.split(4096)]  # bounds the memory
                 return self.balance.outputs(torch.cat(states)).double().cpu().numpy()

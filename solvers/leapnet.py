@@ -68,28 +68,22 @@ class LeapNet(NeuralSolver[Pairs]):
         self.steps = steps
         self.learning_rate = learning_rate
 
-    x: Tensor
-    tau: Tensor
-    y: Tensor
     x_mean: Tensor
     x_deviation: Tensor
     y_mean: Tensor
     y_deviation: Tensor
 
     def build(self, problem: Pairs) -> None:
-        points, outputs = problem.pairs()
-        self.divided = problem.divided
-        x, tau = problem.divided(points)
-        for name, array in (("x", x), ("tau", tau), ("y", outputs)):
-            self.register_buffer(name, torch.from_numpy(array).to(self.real), persistent=False)
-        for name, array in (("x", x), ("y", outputs)):
-            mean, deviation = array.mean(0), array.std(0)
-            constant = deviation <= 1e-9 * np.abs(mean)  # up to rounding
-            for key, values in (("mean", mean), ("deviation", np.where(constant, 1.0, deviation))):
-                self.register_buffer(f"{name}_{key}", torch.from_numpy(values).to(self.real), persistent=False)
-        self.encoder = self._network(self.x.shape[1], self.width)
-        self.leap = Leap(self.width, self.tau.shape[1], self.real)
-        self.decoder = self._network(self.width, self.y.shape[1])
+        self.problem = problem
+        self.pairs: dict[str, Tensor] | None = None
+        structural = len(problem.intact)
+        plain, outputs = len(problem.inputs) - structural, len(problem.outputs)
+        for name, size in (("x", plain), ("y", outputs)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size, dtype=self.real))
+            self.register_buffer(f"{name}_deviation", torch.ones(size, dtype=self.real))
+        self.encoder = self._network(plain, self.width)
+        self.leap = Leap(self.width, structural, self.real)
+        self.decoder = self._network(self.width, outputs)
 
     def _network(self, inputs: int, outputs: int) -> MLP:
         return MLP(inputs, outputs, self.hidden, self.layers, "silu", self.real)
@@ -97,9 +91,26 @@ class LeapNet(NeuralSolver[Pairs]):
     def schedule(self) -> tuple[Phase, ...]:
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
 
+    def labelled(self, device: torch.device) -> dict[str, Tensor]:
+        """Return x, τ and y of the training pairs, which are made on first use and set means and deviations."""
+        if self.pairs is None:
+            points, y = self.problem.pairs()
+            x, tau = self.problem.divided(points)
+            self._standardise(self.x_mean, self.x_deviation, x)
+            self._standardise(self.y_mean, self.y_deviation, y)
+            arrays = {"x": x, "tau": tau, "y": y}
+            self.pairs = {name: torch.from_numpy(array).to(device, self.real) for name, array in arrays.items()}
+        return self.pairs
+
+    def _standardise(self, mean: Tensor, deviation: Tensor, values: np.ndarray) -> None:
+        m, d = values.mean(0), values.std(0)
+        mean.copy_(torch.from_numpy(m))
+        deviation.copy_(torch.from_numpy(np.where(d <= 1e-9 * np.abs(m), 1.0, d)))  # constant up to rounding
+
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(self.x), (self.rows,), generator=generator, device=generator.device)
-        return {"x": self.x[chosen], "tau": self.tau[chosen], "y": self.y[chosen]}
+        pairs = self.labelled(generator.device)
+        chosen = torch.randint(len(pairs["x"]), (self.rows,), generator=generator, device=generator.device)
+        return {name: values[chosen] for name, values in pairs.items()}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         error = self.standardised(batch["x"], batch["tau"]) - (batch["y"] - self.y_mean) / self.y_deviation
@@ -111,7 +122,7 @@ class LeapNet(NeuralSolver[Pairs]):
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def function(points: np.ndarray) -> np.ndarray:
-            x, tau = (torch.from_numpy(a).to(self.x) for a in self.divided(points))
+            x, tau = (torch.from_numpy(a).to(self.x_mean) for a in self.problem.divided(points))
             with torch.no_grad():
                 return (self.standardised(x, tau) * self.y_deviation + self.y_mean).double().cpu().numpy()
 

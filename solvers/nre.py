@@ -1,6 +1,7 @@
 """Neural ratio estimation."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class NRE(NeuralSolver[Simulator]):
         self.register_buffer("x_mean", torch.zeros(len(problem.data), dtype=self.real))
         self.register_buffer("x_scale", torch.ones(len(problem.data), dtype=self.real))
         sizes = len(problem.parameters), len(problem.data), self.width, self.blocks
-        self.network = RatioNetwork(*sizes).to(self.real)
+        self.network = RatioNetwork(*sizes, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         return (Phase("adam", self.steps, self.learning_rate, decay=1e-3),)
@@ -147,16 +148,18 @@ class RatioNetwork(nn.Module):
         parameters, data: sizes of θ and of x.
         width: units of a layer.
         blocks: residual blocks of two layers each.
+        real: dtype.
     """
 
-    def __init__(self, parameters: int, data: int, width: int, blocks: int) -> None:
+    def __init__(self, parameters: int, data: int, width: int, blocks: int, real: torch.dtype) -> None:
         super().__init__()
-        self.embed_theta = nn.Linear(parameters, width)
-        self.embed_x = nn.Linear(data, width, bias=False)
+        linear = partial(nn.Linear, dtype=real)
+        self.embed_theta = linear(parameters, width)
+        self.embed_x = linear(data, width, bias=False)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks)
+            nn.Sequential(nn.SiLU(), linear(width, width), nn.SiLU(), linear(width, width)) for _ in range(blocks)
         )
-        self.read = nn.Sequential(nn.SiLU(), nn.Linear(width, 1))
+        self.read = nn.Sequential(nn.SiLU(), linear(width, 1))
 
     def forward(self, theta: Tensor, x: Tensor) -> Tensor:
         hidden = self.embed_theta(theta) + self.embed_x(x)

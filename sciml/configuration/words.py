@@ -1,4 +1,4 @@
-"""The words of ``sciml train``: names and keys are checked from files alone, so that a typo costs no wait."""
+"""The words of ``sciml train``: names and keys are checked before any work, from files alone where they are ours."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Resumption:
 
 
 def read_words(words: Sequence[str]) -> Request | Resumption:
-    """Check the names and keys of ``key=value`` words without importing a problem, a solver or Hydra.
+    """Check the names and keys of ``key=value`` words; only the code of files that the user names is imported.
 
     Raises:
         UserError: a word that is not ``key=value``, an unknown name or key, or a view that is not offered.
@@ -118,14 +118,13 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 def _check_parameters(given: Mapping[str, str], problem: Entry, solver: Entry) -> None:
     training = classes(Path(__file__).parent.parent / "training" / "settings.py")["Training"]
     owners = {
-        "problem": (problem.name, problem.source),
-        "solver": (solver.name, solver.source),
-        "trainer": ("trainer", training),
+        "problem": (problem.name, problem.parameters),
+        "solver": (solver.name, solver.parameters),
+        "trainer": ("trainer", tuple(training.parameters())),
     }
     for key in filter(_is_parameter, given):
         section, _, name = key.partition(".")
-        owner, source = owners[section]
-        known = source.parameters()
+        owner, known = owners[section]
         if name not in known:
             near, listed = did_you_mean(name, known), ", ".join(known) or "none"
             raise UserError(f"{owner} has no parameter {short(name)}{near} (known: {listed})")
