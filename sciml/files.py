@@ -1,9 +1,9 @@
 """Files that are whole or absent: written under a temporary name, flushed, renamed."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -11,14 +11,16 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed to disk and takes its place."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # The mode is that of the umask, unlike a mkstemp file's, which is closed to colleagues.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        # The file itself is on disk; some network file systems cannot flush a directory.
+        with suppress(OSError):
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,16 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sciml
+from problems.heat import Heat
 from sciml.cli import COMMANDS, main
 from sciml.configuration.compose import compose
 from sciml.configuration.words import Request, read_words
 from sciml.errors import UserError
 from sciml.registry import entries
+from sciml.runs.solution_file import read_state
+from solvers.spectral import Spectral
 
 HEAVY = {"torch", "lightning", "sympy", "hydra", "numpy", "pydantic", "rich", "matplotlib"}
 HEAT = ("train", "problem=heat", "solver=spectral", "solver.tolerance=1e-3")
@@ -55,6 +60,21 @@ class Picky(Slow):
 
     def refuses(self, problem):
         return "it is picky"
+'''
+
+
+LONG_STEP = '''
+import sys
+import time
+from solvers.pinn import PINN
+
+
+class LongStep(PINN):
+    """Stays in its first step."""
+
+    def losses(self, batch):
+        print("in a step", file=sys.stderr, flush=True)
+        time.sleep(600)
 '''
 
 
@@ -271,9 +291,56 @@ def test_the_default_solver_is_named_and_its_line_is_compared(tmp_path: Path, ca
     assert [row[1] for row in rows] == ["neural", "classical", "trivial"]
     errors = [float(row[2]) for row in rows]
     assert errors[1] < 1e-6 < errors[0]
+    assert all(float(cell) >= 0 for row in rows for cell in row[3:5])
     assert Path("here/history.csv").is_file()
-    assert main(words) == 2
-    assert "here is not empty" in capsys.readouterr().err
+    assert main([*words, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "here is not empty" in captured.err
+    assert not captured.out
+
+
+def test_a_baseline_that_breaks_hides_no_run(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refusal = "expected [/] in the name"
+
+    def break_down(*_: object) -> None:
+        raise ValueError(refusal)
+
+    monkeypatch.setattr(Spectral, "solve", break_down)
+    assert main(["train", "problem=heat", "solver=trivial", "run.dir=here"]) == 0
+    shown = capsys.readouterr().out
+    assert "failed:" in shown
+    assert "[/]" in shown
+    assert any(line.split() == ["run", "here"] for line in shown.splitlines())
+
+
+def test_a_comparison_that_fails_hides_no_run(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def break_down(*_: object) -> None:
+        raise ValueError("no answer")
+
+    monkeypatch.setattr(Heat, "trivial", break_down)
+    assert main(["train", *HEAT[1:], "run.dir=here"]) == 1
+    captured = capsys.readouterr()
+    assert "no answer" in captured.err
+    assert "spectral" in captured.out
+    assert any(line.split() == ["run", "here"] for line in captured.out.splitlines())
+
+
+def test_a_helper_of_a_finished_run_returns(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*HEAT, "run.dir=here", "compare=false"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("RANK", "1")
+
+    def solve(*_: object) -> None:
+        raise AssertionError("a finished run is solved again")
+
+    monkeypatch.setattr(Spectral, "solve", solve)
+    assert main(["train", "resume=here"]) == 0
+    assert not capsys.readouterr().out
 
 
 def test_a_users_own_problem_is_solved(tmp_path: Path):
@@ -332,6 +399,45 @@ def test_a_signal_ends_a_run_in_one_line(solvers: Path, number: signal.Signals):
     assert errors.splitlines()[-1].startswith("sciml: ")
     metrics = json.loads((solvers.parent / "out" / "metrics.json").read_text())
     assert metrics["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("rows", [2, 9])
+def test_a_killed_command_resumes_to_the_same_bits(tmp_path: Path, rows: int):
+    words = (
+        *("train", "problem=heat", "solver=pinn", "compare=false", "solver.width=8", "solver.points=64"),
+        *("solver.adam_steps=60", "solver.lbfgs_steps=60", "solver.resample_every=40"),
+        *("trainer.check_every=10", "trainer.checkpoint_every=15"),
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert sciml_command(*words, "run.dir=whole", folder=tmp_path).returncode == 0
+    command = [sys.executable, "-m", "sciml", *words, "run.dir=cut"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        while not (cut / "history.csv").exists() or len((cut / "history.csv").read_text().splitlines()) <= rows:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (cut / "metrics.json").exists()
+    assert sciml_command("train", "resume=cut", "compare=false", folder=tmp_path).returncode == 0
+    expected, found = (read_state(folder / "solution.h5") for folder in (whole, cut))
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_second_signal_ends_a_training_at_once(tmp_path: Path):
+    (tmp_path / "slow.py").write_text(LONG_STEP)
+    words = ("problem=heat", "solver=slow.py:LongStep", "run.dir=out", "trainer.accelerator=cpu")
+    command = [sys.executable, "-m", "sciml", "train", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("in a step" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+    assert errors.splitlines()[-1] == "sciml: interrupted"
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["status"], metrics["stop_reason"]) == ("interrupted", "interrupted twice")
 
 
 def test_list_shows_everything(capsys):

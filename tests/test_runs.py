@@ -1,6 +1,9 @@
 """Run folders: what they hold, that they are read back, and that hostile ones do no harm."""
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 
 import h5py
@@ -13,6 +16,7 @@ from problems.heat import Heat
 from sciml.configuration.compose import Config, Made, compose, config_hash, read_config
 from sciml.configuration.words import Request, read_words
 from sciml.errors import SolveError, UserError
+from sciml.files import write_text
 from sciml.progress import Progress
 from sciml.runs.execution import execute
 from sciml.runs.folder import load, new_folder
@@ -51,7 +55,7 @@ def test_a_run_folder_holds_everything(folder: Path):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["versions"]["torch"]
     assert provenance["cpu_seconds"] > 0
-    assert (provenance["seed"], provenance["precision"]) == (3, "64")
+    assert (provenance["seed"], provenance["precision"], provenance["resumed"]) == (3, "64", False)
 
 
 def test_a_run_is_read_back_without_solving(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,6 +132,66 @@ def test_what_cannot_be_had_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError):
         execute(config, made, tmp_path / "run", Progress())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_problem_that_cannot_be_prepared_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config, made = composed(*WORDS)
+
+    def break_down(*_: object) -> None:
+        raise SolveError("no reference")
+
+    monkeypatch.setattr(Heat, "prepare", break_down)
+    with pytest.raises(SolveError):
+        execute(config, made, tmp_path / "run", Progress())
+    metrics = load(tmp_path / "run").metrics
+    assert (metrics["status"], metrics["stop_reason"]) == ("failed", "no reference")
+
+
+def test_a_table_that_refuses_keeps_the_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = ("solver=pinn", "solver.width=8", "solver.points=64", "trainer.max_steps=3", "trainer.accelerator=cpu")
+    config, made = composed("problem=heat", *words)
+    table = Heat.table
+
+    def refuse(*_: object) -> None:
+        raise UserError("no such point")
+
+    monkeypatch.setattr(Heat, "table", refuse)
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="no such point"):
+        execute(config, made, folder, Progress())
+    metrics = load(folder).metrics
+    assert (metrics["status"], metrics["stop_reason"]) == ("failed", "no such point")
+    monkeypatch.setattr(Heat, "table", table)
+    execute(config, made, folder, Progress(), resume=True)
+    metrics = load(folder).metrics
+    assert (metrics["status"], metrics["notes"]["steps"]) == ("ok", 3)
+    assert json.loads((folder / "provenance.json").read_text())["resumed"] is True
+
+
+def test_a_file_is_as_readable_as_the_umask_lets_it_be(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_flushed_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flush, flushed = os.fsync, []
+
+    def refuse_folders(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        flushed.append(folder)
+        if folder:
+            raise OSError(errno.EINVAL, "cannot flush")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write_text(tmp_path / "a.txt", "a")
+    assert flushed == [False, True]
+    assert (tmp_path / "a.txt").read_text() == "a"
 
 
 def test_a_folder_that_holds_something_is_refused(folder: Path):

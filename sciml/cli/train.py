@@ -44,16 +44,19 @@ def main(words: Sequence[str]) -> int:
         return 0
     began = time.perf_counter()
     request = read_words([w for w in words if w != "--json"])
+    resume = isinstance(request, Resumption)
     with _terminable():
         config, made, folder = _continued(request) if isinstance(request, Resumption) else _prepared(request)
         if _is_helper(request.folder):
-            _help(config, made, folder, isinstance(request, Resumption))
+            _help(config, made, folder, resume)
             return 0
+        # A new run is refused where one has ended before; the metrics there are not its own.
+        foreign = not resume and (folder / "metrics.json").exists()
         try:
-            _run(config, made, folder, isinstance(request, Resumption), began)
+            _run(config, made, folder, resume, began)
             _report(config, made, folder, request.compare)
         finally:
-            if "--json" in words:
+            if "--json" in words and not foreign:
                 _print_json(folder)
     return 0
 
@@ -88,10 +91,8 @@ def _continued(request: Resumption) -> "tuple[Config, Made, Path]":
 
 def _run(config: "Config", made: "Made", folder: Path, resume: bool, began: float) -> None:
     from sciml.runs.execution import execute
-    from sciml.runs.folder import read_metrics
 
-    metrics = read_metrics(folder) if resume else None
-    if metrics and metrics["status"] == "ok":
+    if resume and _is_done(folder):
         _say(f"the run in {folder} has ended already")
         return
     with TerminalProgress(f"{made[0].name}/{made[1].name}") as progress:
@@ -102,29 +103,33 @@ def _report(config: "Config", made: "Made", folder: Path, compare: bool) -> None
     """Print this solver, the baseline and the trivial answer, and where things lie."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from sciml.runs.folder import Run, read_metrics
 
     metrics = read_metrics(folder)
     if metrics is None:
         return
-    primary = metrics["primary"]
-    table = Table("solver", "kind", primary, "seconds")
-    table.add_row(
-        metrics["solver"],
-        metrics["kind"],
-        f"{metrics['errors'][primary]:.3g}",
-        f"{metrics['seconds']['train']:.3g}",
-    )
-    for row in _others(config, made) if compare else ():
-        table.add_row(*row)
-    Console(file=sys.stdout, highlight=False).print(table)
-    print(f"run     {folder}")
-    for figure in Run(folder, config, metrics).figures:
-        print(f"figure  {figure}")
+    primary, seconds = metrics["primary"], metrics["seconds"]
+    table = Table("solver", "kind", primary, "seconds solve", "seconds evaluate")
+    numbers = metrics["errors"][primary], seconds["train"], seconds["evaluate"]
+    table.add_row(*_row(metrics["solver"], metrics["kind"], *numbers))
+    try:
+        for row in _others(config, made) if compare else ():
+            # Text, as an error message may hold what rich takes for markup.
+            table.add_row(*map(Text, row))
+    finally:
+        Console(file=sys.stdout, highlight=False).print(table)
+        print(f"run     {folder}")
+        for figure in Run(folder, config, metrics).figures:
+            print(f"figure  {figure}")
 
 
-def _others(config: "Config", made: "Made") -> Iterator[tuple[str, str, str, str]]:
+def _row(name: str, kind: str, error: float, solve: float, evaluate: float) -> tuple[str, ...]:
+    return name, kind, f"{error:.3g}", f"{solve:.3g}", f"{evaluate:.3g}"
+
+
+def _others(config: "Config", made: "Made") -> Iterator[tuple[str, ...]]:
     """Yield the rows of the problem's classical baseline and of its trivial answer."""
     from sciml.runs.execution import judge, measure
     from sciml.solver import Context, misfit
@@ -139,19 +144,18 @@ def _others(config: "Config", made: "Made") -> Iterator[tuple[str, str, str, str
                 raise UserError(reason)
             with TerminalProgress(f"{problem.name}/{name}") as progress:
                 outcome = measure(problem, classical, Context(config.seed, progress=progress))
-            yield name, classical.kind, f"{outcome.errors[problem.primary]:.3g}", f"{outcome.train:.3g}"
-        except (SolveError, UserError) as error:
-            yield name, "classical", f"failed: {error}", ""
+            yield _row(name, classical.kind, outcome.errors[problem.primary], outcome.train, outcome.evaluate)
+        except Exception as error:
+            # The run asked for went well; whatever breaks beside it must not hide that.
+            known = isinstance(error, (SolveError, UserError))
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            yield name, "classical", f"failed: {' '.join(reason.split())}", "", ""
     if solver.kind != "trivial":
         began = time.perf_counter()
         answer = problem.trivial()
-        seconds = time.perf_counter() - began
-        yield (
-            "trivial",
-            "trivial",
-            f"{judge(problem, answer, config.seed)[0][problem.primary]:.3g}",
-            f"{seconds:.3g}",
-        )
+        solve = time.perf_counter() - began
+        errors, evaluate = judge(problem, answer, config.seed)
+        yield _row("trivial", "trivial", errors[problem.primary], solve, evaluate)
 
 
 def _print_json(folder: Path) -> None:
@@ -178,7 +182,16 @@ def _help(config: "Config", made: "Made", folder: Path, resume: bool) -> None:
 
     while not (folder / CONFIG).exists():
         time.sleep(0.1)
-    made[1].solve(made[0], Context(config.seed, made[2], folder, resume))
+    if not _is_done(folder):
+        made[1].solve(made[0], Context(config.seed, made[2], folder, resume))
+
+
+def _is_done(folder: Path) -> bool:
+    """Return whether the run in a folder went well."""
+    from sciml.runs.folder import read_metrics
+
+    metrics = read_metrics(folder)
+    return metrics is not None and metrics["status"] == "ok"
 
 
 @contextmanager

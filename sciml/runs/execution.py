@@ -138,7 +138,7 @@ class Record:
     def fail(self, error: BaseException) -> None:
         """Take the error that ended a run."""
         self.metrics["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        known = isinstance(error, (SolveError, KeyboardInterrupt))
+        known = isinstance(error, (SolveError, UserError, KeyboardInterrupt))
         self.metrics["stop_reason"] = str(error) if known else f"{type(error).__name__}: {error}"
         if not known:
             self.log.line("".join(traceback.format_exception(error)))
@@ -172,27 +172,33 @@ def execute(
         began: ``time.perf_counter()`` when the set-up of the run began.
 
     Raises:
-        UserError: what the training asks for cannot be had; a folder made for it is gone again.
+        UserError: what was asked for cannot be had; a folder made for it is gone again unless it holds a checkpoint.
         SolveError: the method broke down; the metrics say so.
         KeyboardInterrupt: the run was asked to stop; the metrics say so.
     """
     problem, solver, training = made
     _make_folder(folder, resume)
-    problem.prepare()
     record = _begin(config, made, folder, progress, resume, time.perf_counter() if began is None else began)
     try:
+        problem.prepare()
+        record.metrics["seconds"]["setup"] = time.perf_counter() - record.began
         outcome = measure(problem, solver, Context(config.seed, training, folder, resume, record.log))
-        _write_outcome(folder, problem, outcome, config, record.origin)
         record.keep(outcome)
-    except UserError:
-        if not resume:
-            shutil.rmtree(folder)
-        raise
+        _write_outcome(folder, problem, outcome, config, record.origin)
     except BaseException as error:
+        if isinstance(error, UserError) and not resume and not _has_checkpoint(folder):
+            shutil.rmtree(folder)
+            raise
         record.fail(error)
         record.close()
         raise
     record.close()
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    from sciml.training.checkpoint import last_checkpoint
+
+    return last_checkpoint(folder).exists()
 
 
 def _begin(
@@ -205,8 +211,8 @@ def _begin(
 ) -> Record:
     problem, solver, training = made
     write_text(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-    precision = training.precision or solver.precision_default
-    origin = provenance(config.seed) | {"precision": precision, "device": "cpu"}
+    precision = (training.precision if solver.kind == "neural" else None) or solver.precision_default
+    origin = provenance(config.seed) | {"precision": precision, "device": "cpu", "resumed": resume}
     write_json(folder / PROVENANCE, origin)
     log = Log(folder / "log.txt", progress, lines=_earlier_lines(folder, resume))
     again = ", resumed" if resume else ""
@@ -222,7 +228,7 @@ def _begin(
         "primary": problem.primary,
         "thresholds": list(problem.thresholds),
         "errors": {},
-        "seconds": {"setup": time.perf_counter() - began, "train": None, "evaluate": None},
+        "seconds": {"setup": None, "train": None, "evaluate": None},
         "cpu_seconds": None,
         "stop_reason": None,
         "notes": {},

@@ -3,7 +3,8 @@
 ``runs/<problem>/<solver>/<stamp>-<config hash>/`` holds
 
 - ``config.yaml``: the resolved configuration;
-- ``provenance.json``: versions, commit, machine, threads, seed, precision, wall and CPU seconds;
+- ``provenance.json``: versions, commit, machine, threads, seed, precision, wall and CPU seconds; where
+  ``resumed`` is true those seconds are of the last process alone, unlike ``seconds.train`` below;
 - ``metrics.json``, written last, so that a folder without it is unfinished:
   ``status`` (ok, failed, interrupted), ``problem``, ``solver``, ``kind``, ``seed``, ``config_hash``,
   ``errors`` (every score by name), ``primary`` (the name of the score that tables show),
