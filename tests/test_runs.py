@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -166,6 +167,24 @@ def test_a_table_that_refuses_keeps_the_trained_network(tmp_path: Path, monkeypa
     metrics = load(folder).metrics
     assert (metrics["status"], metrics["notes"]["steps"]) == ("ok", 3)
     assert json.loads((folder / "provenance.json").read_text())["resumed"] is True
+
+
+def test_a_solution_file_tells_the_device_that_was_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config, made = composed(*WORDS, "trainer.precision=32")
+    solve = Spectral.solve
+
+    def solve_elsewhere(*arguments) -> Solution:
+        solution = solve(*arguments)
+        return replace(solution, notes={**solution.notes, "device": "some GPU"})
+
+    monkeypatch.setattr(Spectral, "solve", solve_elsewhere)
+    execute(config, made, tmp_path / "run", Progress())
+    with h5py.File(tmp_path / "run" / "solution.h5") as file:
+        written = json.loads(str(file.attrs["provenance"]))
+    kept = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    for provenance in (written, kept):
+        # trainer.precision concerns networks alone.
+        assert (provenance["device"], provenance["precision"]) == ("some GPU", "64")
 
 
 def test_a_file_is_as_readable_as_the_umask_lets_it_be(tmp_path: Path):
