@@ -17,9 +17,20 @@ from sciml.bench.records import Result, read_result
 from sciml.bench.render import as_data, columns, texts
 from sciml.bench.table import main
 from sciml.errors import UserError
+from sciml.solver import Kind
 
 
-def write_run(folder, solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, history=(), origin=None, **metrics):
+def write_run(
+    folder,
+    solver="pinn",
+    kind="neural",
+    seed=0,
+    error: float | None = 1e-3,
+    train=10.0,
+    history=(),
+    origin=None,
+    **metrics,
+):
     """Write a run folder as `sciml train` does; an error of None leaves it unfinished."""
     folder.mkdir(parents=True)
     problem = metrics.pop("diffusivity", 0.1)
@@ -228,7 +239,7 @@ def benchmark(tmp_path):
     cells["trivial"].append(Cell("heat/trivial/0", 0, ()))
     write_run(tmp_path / "heat/trivial/0", "trivial", "trivial", error=0.0, train=0.0)
     write_run(tmp_path / "heat/spectral/other", "spectral", "classical", error=1e-15, seed=5)
-    kinds = {"pinn": "neural", "spectral": "classical", "trivial": "trivial"}
+    kinds: dict[str, Kind] = {"pinn": "neural", "spectral": "classical", "trivial": "trivial"}
     entries = tuple(
         Entry(
             "heat",
