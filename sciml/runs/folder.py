@@ -6,7 +6,8 @@
 - ``provenance.json``: versions, commit, machine, threads, seed, precision, wall and CPU seconds; where
   ``resumed`` is true those seconds are of the last process alone, unlike ``seconds.train`` below;
 - ``metrics.json``, written last, so that a folder without it is unfinished:
-  ``status`` (ok, failed, interrupted), ``problem``, ``solver``, ``kind``, ``seed``, ``config_hash``,
+  ``status`` (ok, failed, interrupted), ``problem``, ``solver``, ``kind``, ``deterministic``, ``seed``,
+  ``config_hash``, ``thresholds`` (errors to which a benchmark counts seconds),
   ``errors`` (every score by name), ``primary`` (the name of the score that tables show),
   ``seconds`` (``setup``, ``train``, ``evaluate``), ``cpu_seconds``, ``stop_reason``,
   ``notes`` (what the solver says of itself);
@@ -132,8 +133,10 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
             "problem",
             "solver",
             "kind",
+            "deterministic",
             "seed",
             "primary",
+            "thresholds",
             "errors",
             "seconds",
             "stop_reason",
