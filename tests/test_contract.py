@@ -4,26 +4,32 @@ import inspect
 import math
 from collections.abc import Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import sciml
+from problems.heat import Heat
 from sciml.errors import UserError
+from sciml.neural import NeuralSolver
 from sciml.parameters import schema
 from sciml.pde import taylor
 from sciml.pde.collocation import GridFunction
 from sciml.pde.collocation import chebyshev as line
 from sciml.pde.domains import Points
-from sciml.pde.fields import Derivative
+from sciml.pde.fields import Derivative, symbol
 from sciml.problem import Problem
 from sciml.registry import Entry, entries
+from sciml.runs.solution_file import read_state, write_solution
 from sciml.solution import Posterior
 from sciml.solver import Solver, misfit
+from sciml.training.checkpoint import last_checkpoint, load_solution
 from sciml.training.settings import Training
 from sciml.views.graph import Graph
 from sciml.views.residual import Residual, Term, grid_points
@@ -176,6 +182,23 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
         assert seen > 1e3 or term.condition is not None, f"{term.name}: the tolerance would let anything pass"
 
 
+@pytest.mark.parametrize(("rate", "solves"), [(2, True), (3, False)])
+def test_the_closed_form_of_heat_makes_every_relation_zero(rate: int, solves: bool) -> None:
+    asked = Heat(diffusivity=2.0)
+    x, t = map(symbol, "xt")
+    form = sympy.exp(-rate * sympy.pi**2 * t) * sympy.sin(sympy.pi * x)
+    points = np.array([[0.3, 0.1], [0.8, 0.02]])
+    by_numpy = sympy.lambdify((x, t), form, "numpy")(*points.T)
+    assert np.allclose(by_numpy, asked.reference(points)[:, 0], rtol=1e-14) == solves
+    places = {"equation": [{}], "initial": [{t: 0}], "boundary": [{x: 0}, {x: 1}]}
+    assert {term.name for term in asked.terms} == set(places)
+    for term in asked.terms:
+        leaves = {s: form.diff(*zip((x, t), d.order, strict=True)) for d, s in term.relation.leaves.items()}
+        residual = term.relation.expression.xreplace(leaves)
+        left = [sympy.simplify(residual.subs(place)) for place in places[term.name]]
+        assert (left == [0] * len(left)) == (solves or term.name != "equation")
+
+
 def smooth(asked: Residual) -> nn.Module:
     """Return a small random network, a smooth function on the problem's domain."""
     low, high = torch.from_numpy(asked.region.bounds.T.copy())
@@ -225,21 +248,27 @@ def inputs(asked: Problem) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if reason(p) is None], ids="-".join)
-def test_a_fitting_pair_solves_and_is_restored_from_its_state(pair: tuple[str, str]) -> None:
+def test_a_fitting_pair_solves_and_is_read_back_from_its_files(pair: tuple[str, str], tmp_path: Path) -> None:
     asked, method = problem(pair[0]), solver(pair[1])
-    solution = sciml.solve(asked, method, seed=1, training=Training(max_steps=3, accelerator="cpu"))
+    training = Training(max_steps=3, accelerator="cpu")
+    solution = sciml.solve(asked, method, seed=1, training=training, folder=tmp_path)
     points = inputs(asked)
     predicted = solution(points)
     assert predicted.shape == (len(points), len(asked.outputs))
     assert np.isfinite(predicted).all()
     assert all(isinstance(a, np.ndarray) and a.dtype.kind in "fiub" for a in solution.state.values())
     assert all(isinstance(v, (int, float, str)) for v in solution.notes.values())
-    again = method.restore(asked, {name: array.copy() for name, array in solution.state.items()})
-    np.testing.assert_array_equal(again(points), predicted)
-    if isinstance(solution, Posterior):
-        assert isinstance(again, Posterior)
-        drawn = [s.sample(20, points[0], seed=3) for s in (solution, again)]
-        np.testing.assert_array_equal(*drawn)
+    write_solution(tmp_path / "solution.h5", asked.table(solution), solution.state, {})
+    again = [method.restore(asked, read_state(tmp_path / "solution.h5"))]
+    if isinstance(method, NeuralSolver):
+        assert solution.notes["steps"] == 3
+        again.append(load_solution(last_checkpoint(tmp_path), asked, method))
+    for read in again:
+        np.testing.assert_array_equal(read(points), predicted)
+        if isinstance(solution, Posterior):
+            assert isinstance(read, Posterior)
+            one, other = (s.sample(20, points[0], seed=3) for s in (solution, read))
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if reason(p) is not None], ids="-".join)

@@ -1,5 +1,6 @@
 """The pages of the documentation are run as they stand."""
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -24,6 +25,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict:
         return vars(__import__("extending_page"))
     finally:
         sys.path.remove(str(path.parent))
+
+
+def test_the_classes_are_as_short_as_the_page_says() -> None:
+    lines = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ClassDef):
+                after_docstring = block.splitlines()[node.body[1].lineno - 1 : node.end_lineno]
+                lines[node.name] = sum(bool(line.strip()) for line in after_docstring)
+    assert lines == {"Fisher": 9, "RandomSines": 26}
 
 
 def test_the_solver_of_the_page_solves_heat(page: dict) -> None:

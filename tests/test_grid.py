@@ -283,6 +283,7 @@ def test_leapnet_generalises_better_than_the_best_constant() -> None:
 
 def test_leapnet_leaves_the_intact_structure_to_encoder_and_decoder(problem: IEEE14) -> None:
     module = LeapNet().fresh(problem, 0, torch.float32)
+    assert isinstance(module, LeapNet)
     pairs = module.labelled(torch.device("cpu"))
     x, tau = pairs["x"][:5], torch.zeros_like(pairs["tau"][:5])
     scaled = (x - module.x_mean) / module.x_deviation

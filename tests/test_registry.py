@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from sciml.configuration.choices import CONFIGS, baseline, default_solver, read_yaml
+from sciml.configuration.compose import compose
+from sciml.configuration.words import Request, read_words
 from sciml.errors import UserError
 from sciml.parameters import schema
 from sciml.registry import entries, find, fitting, misfits, offers
-from sciml.solver import Solver
+from sciml.solver import Solver, misfit
+from sciml.source import classes
 
 ROOT = Path(__file__).parent.parent
 GROUPS = ("problem", "solver")
@@ -76,6 +79,102 @@ def test_a_users_file_is_found(fisher: Path):
     assert entry.name == f"{fisher}:Fisher"
     assert entry.views == ("Residual",)
     assert entry.load()(diffusivity=0.5).settings == {"diffusivity": 0.5}
+
+
+OWN_VIEW = """
+from problems.heat import Heat
+from sciml.problem import Problem
+from sciml.solver import Solver
+from solvers.trivial import Trivial
+
+
+class Question(Problem):
+    pass
+
+
+class Asked(Heat, Question):
+    pass
+
+
+class Answerer(Trivial):
+    kind = "classical"
+    needs = Question
+"""
+
+ATTRIBUTES = """
+import sciml.views.residual
+import sciml.solver as s
+from problems import heat
+from sciml.views import residual
+from solvers import spectral
+
+
+class Whole(sciml.views.residual.Residual):
+    pass
+
+
+class Fisher(heat.Heat):
+    pass
+
+
+class Method(spectral.Spectral):
+    kind: str = "classical"
+    needs = residual.Residual
+"""
+
+
+def test_a_problem_and_a_solver_of_one_file_share_its_view(tmp_path: Path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_VIEW)
+    request = read_words([f"problem={path}:Asked", f"solver={path}:Answerer"])
+    assert isinstance(request, Request)
+    problem, solver = request.problem.entry.load()(), request.solver.entry.load()()
+    assert isinstance(problem, solver.needs)
+    assert misfit(problem, solver) is None
+    assert (request.problem.entry.views, request.solver.entry.needs) == (("Residual", "Question"), "Question")
+
+
+def test_two_files_of_one_name_are_two_modules(tmp_path: Path):
+    loaded = []
+    for folder, factor in (("a", 2), ("b", 3)):
+        path = tmp_path / folder / "fisher.py"
+        path.parent.mkdir()
+        path.write_text(FISHER.replace('"""A user\'s own problem."""', f"factor = {factor}"))
+        loaded.append(find("problem", f"{path}:Fisher").load())
+    assert [cls.factor for cls in loaded] == [2, 3]
+    assert [sys.modules[cls.__module__].Fisher for cls in loaded] == loaded
+    assert [cls.name for cls in loaded] == ["fisher", "fisher"]
+
+
+def test_a_file_is_read_as_python_reads_it(tmp_path: Path):
+    path = tmp_path / "attributes.py"
+    path.write_text(ATTRIBUTES)
+    known = classes(path)
+    assert known["Whole"].children_of("Problem") == ("Residual",)
+    assert known["Fisher"].children_of("Problem") == ("Residual",)
+    assert list(known["Fisher"].parameters()) == ["diffusivity"]
+    assert (known["Method"].attribute("needs"), known["Method"].attribute("kind")) == ("Residual", "classical")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from problems import heat\nclass Fisher(heat.Heat):\n    pass\n",
+        "from problems.heat import Heat as Fisher_\nclass Fisher(Fisher_):\n    pass\n",
+        "import problems.heat\nParent = problems.heat.Heat\nclass Fisher(Parent):\n    pass\n",
+        "from problems.heat import *\nclass Fisher(Heat):\n    pass\n",
+    ],
+)
+def test_any_way_to_inherit_is_taken(fisher: Path, text: str):
+    fisher.write_text(text)
+    request = read_words([f"problem={fisher}:Fisher", "solver=spectral", "problem.diffusivity=0.3"])
+    assert isinstance(request, Request)
+    _, (problem, solver, _) = compose(request)
+    assert problem.settings == {"diffusivity": 0.3}
+    assert misfit(problem, solver) is None
+    assert default_solver(request.problem.entry) == default_solver(find("problem", "heat"))
+    with pytest.raises(UserError, match="no parameter 'difusivity'"):
+        read_words([f"problem={fisher}:Fisher", "problem.difusivity=0.3"])
 
 
 @pytest.mark.parametrize(
