@@ -46,6 +46,8 @@ def _problem(entry: Entry) -> Iterator[str]:
     more = [" ..." if len(vs) > 8 else "" for vs in (problem.inputs, problem.outputs)]
     yield f"\nfrom {inputs}{more[0]}  to {outputs}{more[1]}"
     yield f"score: {problem.primary}"
+    if problem.reference_error is not None:
+        yield f"reference: accurate to {problem.reference_error:g}"
     yield f"views: {', '.join(entry.views)}"
     yield f"solvers that fit: {', '.join(fitting(problem)) or 'none'}"
 

@@ -60,6 +60,28 @@ class Domain(ABC):
     """The bounding box, shape (axes, 2)."""
     units: Mapping[str, str]
 
+    def index(self, axis: str) -> int:
+        """Return the position of an axis.
+
+        Raises:
+            UserError: there is no such axis.
+        """
+        if axis not in self.axes:
+            raise UserError(f"no axis {axis!r}{did_you_mean(axis, self.axes)} (axes: {', '.join(self.axes)})")
+        return self.axes.index(axis)
+
+    def end(self, axis: str, value: float) -> int:
+        """Return the end of an axis, 0 or 1, at which a value lies.
+
+        Raises:
+            UserError: it lies at neither.
+        """
+        low, high = self.bounds[self.index(axis)]
+        for end, bound in enumerate((low, high)):
+            if np.isclose(value, bound, rtol=1e-12, atol=1e-12 * (high - low)):
+                return end
+        raise UserError(f"a condition at {axis} = {value} matches no point; {axis} ends at {low} and {high}")
+
     @abstractmethod
     def interior(self) -> Part:
         """Return the points where the equations hold."""
@@ -101,16 +123,6 @@ class Box(Domain):
         for name in self.units:
             self.index(name)
 
-    def index(self, axis: str) -> int:
-        """Return the position of an axis.
-
-        Raises:
-            UserError: there is no such axis.
-        """
-        if axis not in self.axes:
-            raise UserError(f"no axis {axis!r}{did_you_mean(axis, self.axes)} (axes: {', '.join(self.axes)})")
-        return self.axes.index(axis)
-
     def interior(self) -> "Faces":
         return Faces(self, ())
 
@@ -126,14 +138,7 @@ class Box(Domain):
                 raise UserError("a boundary condition matches no point: the domain has no axis but time")
             return Faces(self, faces)
         axis, value = one_place(at)
-        return Faces(self, ((self.index(axis), self._end(axis, value)),))
-
-    def _end(self, axis: str, value: float) -> int:
-        low, high = self.bounds[self.index(axis)]
-        for end, bound in enumerate((low, high)):
-            if np.isclose(value, bound, rtol=1e-12, atol=1e-12 * (high - low)):
-                return end
-        raise UserError(f"a condition at {axis} = {value} matches no point; {axis} ends at {low} and {high}")
+        return Faces(self, ((self.index(axis), self.end(axis, value)),))
 
     def opposite(self, axis: str) -> "Opposite":
         return Opposite(self, self.index(axis))

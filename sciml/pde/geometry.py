@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import UserError, did_you_mean
+from sciml.errors import UserError
 from sciml.pde.domains import Domain, Part, Points, Sampling, interval, one_place, unit_points
 from sciml.pde.fields import normal_name
 from sciml.pde.solids import Solid, deepxde_geometry, leaves, outline
@@ -48,16 +48,6 @@ class Shape(Domain):
         for name in self.units:
             self.index(name)
 
-    def index(self, axis: str) -> int:
-        """Return the position of an axis.
-
-        Raises:
-            UserError: there is no such axis.
-        """
-        if axis not in self.axes:
-            raise UserError(f"no axis {axis!r}{did_you_mean(axis, self.axes)} (axes: {', '.join(self.axes)})")
-        return self.axes.index(axis)
-
     def interior(self) -> "Region":
         return Region(self)
 
@@ -72,16 +62,9 @@ class Shape(Domain):
         axis, value = one_place(at)
         column = self.index(axis)
         if axis == "t":
-            return Region(self, (column, self._end(value)))
+            return Region(self, (column, self.end(axis, value)))
         slack = 1e-9 * (self.bounds[column, 1] - self.bounds[column, 0])
         return Subset(Surface(self), self.axes, lambda at: np.abs(at[axis] - value) <= slack)
-
-    def _end(self, value: float) -> int:
-        low, high = self.bounds[-1]
-        for end, bound in enumerate((low, high)):
-            if np.isclose(value, bound, rtol=1e-12, atol=1e-12 * (high - low)):
-                return end
-        raise UserError(f"a condition at t = {value} matches no point; t ends at {low} and {high}")
 
     def opposite(self, axis: str) -> Part:
         raise UserError(f"a periodic condition along {axis} needs a Box; a Shape has no opposite ends")

@@ -259,6 +259,7 @@ def _write_outcome(folder: Path, problem: Problem, outcome: Outcome, config: Con
         "config": asdict(config),
         "provenance": dict(origin),
         "errors": dict(outcome.errors),
+        "reference_error": problem.reference_error,
     }
     write_solution(folder / SOLUTION, problem.table(outcome.solution), outcome.solution.state, attributes)
     (folder / "figures").mkdir(exist_ok=True)

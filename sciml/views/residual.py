@@ -53,8 +53,6 @@ class Residual(Problem):
 
     primary = "relative_l2"
     fields: ClassVar[tuple[Variable, ...]] = (Variable("u"),)
-    reference_error: ClassVar[float]
-    """Relative accuracy of ``reference``, as its docstring justifies."""
 
     @abstractmethod
     def domain(self) -> Domain:
