@@ -137,6 +137,19 @@ def test_the_trivial_answer_shares_no_tie_that_it_does_not_lead():
     assert outcome([trivial, row_of("neural", 1e-4, 1e-1, 1e-2)]) == ("tie", [0, 1])
 
 
+def test_a_solver_that_would_win_with_more_effort_is_not_beaten():
+    seeds = range(3)
+    neural = Row("nre", "neural", "a", 3, tuple(run_of("nre", seed=k, error=0.5 + 0.01 * k) for k in seeds))
+    default = tuple(run_of("abc", "classical", k, 0.8 + 0.01 * k) for k in seeds)
+    finer = tuple(run_of("abc", "classical", k, 0.51 + 0.01 * k) for k in seeds)
+    classical = Row("abc", "classical", "b", 3, default, (Step("simulations", 1000, finer),))
+    assert outcome([neural, classical]) == ("tie", [0, 1])
+    assert classical.best is not None
+    assert classical.best[0] == "simulations=1000"
+    partial = Row("abc", "classical", "b", 3, default, (Step("simulations", 1000, finer[:1]),))
+    assert outcome([neural, partial]) == ("neural", [0])
+
+
 def test_two_leaders_of_one_kind_still_win():
     near = row_of("neural", 1e-4, 2e-4, 3e-4), row_of("neural", 1.1e-4, 2e-4, 3e-4)
     rows = [*near, row_of("classical", 1, deterministic=True)]

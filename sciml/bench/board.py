@@ -67,6 +67,22 @@ class Row:
         return geometric_mean([r.error for r in self.runs], self.deterministic) if self.runs else None
 
     @property
+    def best(self) -> tuple[str, Estimate] | None:
+        """The estimate that counts for the verdict, and of which step of the ladder, empty for the default.
+
+        A ladder says how much effort a solver may spend; one that would win with more effort than its default, as
+        an expert would give it, is not beaten. Steps count that ran on as many seeds as the default.
+        """
+        if self.estimate is None:
+            return None
+        choices = [("", self.estimate)]
+        for step in self.steps:
+            if len(step.runs) == len(self.runs):
+                estimate = geometric_mean([r.error for r in step.runs], self.deterministic)
+                choices.append((f"{step.parameter}={step.value}", estimate))
+        return min(choices, key=lambda choice: choice[1].mean)
+
+    @property
     def finished(self) -> int:
         """Number of seeds that gave an answer."""
         return len(self.answered)
@@ -198,12 +214,12 @@ def assemble(folders: Iterable[Path]) -> Board:
 def outcome(rows: Sequence[Row]) -> tuple[str, list[int]]:
     """Return who wins a problem and its leading rows.
 
-    The row with the smallest mean leads, and with it those whose intervals overlap its own; the trivial
-    answer only where its mean is the smallest. One seed of a random method has no interval and counts as its
+    Each row counts with its best estimate, ``Row.best``. The row with the smallest mean leads, and with it
+    those whose intervals overlap its own; the trivial answer only where its mean is the smallest. One seed of a random method has no interval and counts as its
     mean alone. Where such a row leads, or no error is finite, the problem is undecided; else a kind wins where
     all leaders are of that kind, and they tie where not.
     """
-    known = [(i, estimate) for i, row in enumerate(rows) if (estimate := row.estimate) is not None]
+    known = [(i, best[1]) for i, row in enumerate(rows) if (best := row.best) is not None]
     leading = [known[k] for k in leaders([estimate for _, estimate in known])]
     smallest = min((estimate.mean for _, estimate in leading), default=math.inf)
     leading = [(i, e) for i, e in leading if rows[i].kind != "trivial" or e.mean == smallest]
@@ -218,8 +234,13 @@ def _section(title: str, problem: str, rows: list[Row]) -> Section:
     rows = sorted(rows, key=lambda r: (r.estimate is None, r.estimate.mean if r.estimate else 0.0, r.solver))
     winner, first = outcome(rows)
     verdict = winner if winner in ("tie", "undecided") else f"{winner} wins"
-    judged = (replace(row, verdict=verdict if i in first else "") for i, row in enumerate(rows))
+    judged = (replace(row, verdict=verdict + _with_step(row) if i in first else "") for i, row in enumerate(rows))
     return Section(title, problem, tuple(judged), winner)
+
+
+def _with_step(row: Row) -> str:
+    step, estimate = row.best or ("", None)
+    return f", {estimate.mean:.1e} with {step}" if step and estimate else ""
 
 
 def _row(solver: str, config: str, group: _Group) -> Row:
