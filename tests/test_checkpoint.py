@@ -182,6 +182,7 @@ def test_a_broken_or_missing_checkpoint_is_reported(tmp_path: Path) -> None:
 
 def _go_on_with_a_full_disk(folder: Path, told: Any) -> None:
     limit = last_checkpoint(folder).stat().st_size // 2
+    torch.set_num_threads(1)  # the threads of the parent's OpenMP are lost here
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         train(folder)
