@@ -215,9 +215,10 @@ def outcome(rows: Sequence[Row]) -> tuple[str, list[int]]:
     """Return who wins a problem and its leading rows.
 
     Each row counts with its best estimate, ``Row.best``. The row with the smallest mean leads, and with it
-    those whose intervals overlap its own; the trivial answer only where its mean is the smallest. One seed of a random method has no interval and counts as its
-    mean alone. Where such a row leads, or no error is finite, the problem is undecided; else a kind wins where
-    all leaders are of that kind, and they tie where not.
+    those whose intervals overlap its own; the trivial answer only where its mean is the smallest. One seed of
+    a random method has no interval and counts as its mean alone. Where such a row leads, or no error is
+    finite, the problem is undecided; else a kind wins where all leaders are of that kind, and they tie where
+    not.
     """
     known = [(i, best[1]) for i, row in enumerate(rows) if (best := row.best) is not None]
     leading = [known[k] for k in leaders([estimate for _, estimate in known])]
