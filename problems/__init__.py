@@ -1,1 +1,1 @@
-"""Problems: one file each, named by its file."""
+"""Problems: one file each, named by its file, in one folder for each family."""

@@ -105,5 +105,5 @@ class Problem(Configured, ABC):
 
 def plugin_name(cls: type) -> str:
     """Return the name by which users call a class: its file's stem, or its own name outside the plug-in folders."""
-    folder, _, stem = cls.__module__.rpartition(".")
-    return stem if folder in ("problems", "solvers") and not stem.startswith("_") else cls.__name__.lower()
+    package, *_, stem = cls.__module__.split(".")
+    return stem if package in ("problems", "solvers") and not stem.startswith("_") else cls.__name__.lower()

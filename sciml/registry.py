@@ -95,9 +95,13 @@ def entries(group: Group) -> dict[str, Entry]:
     """
     folder = _plugin_folder(group)
     found: dict[str, Entry] = {}
-    for path in sorted(folder.glob("*.py")):
-        if not path.stem.startswith("_"):
-            found[path.stem] = Entry(group, path.stem, _named_class(path), f"{folder.name}.{path.stem}")
+    for path in sorted(folder.rglob("*.py")):
+        if path.stem.startswith("_"):
+            continue
+        if path.stem in found:
+            raise UserError(f"two files hold the {group} {path.stem!r}, one is {path}; rename it")
+        module = ".".join((folder.name, *path.relative_to(folder).with_suffix("").parts))
+        found[path.stem] = Entry(group, path.stem, _named_class(path), module)
     for point in entry_points(group=f"sciml.{group}s"):
         if point.name in found:
             raise UserError(

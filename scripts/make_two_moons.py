@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import torch
 
-from problems.two_moons import TwoMoons
+from problems.inference.two_moons import TwoMoons
 from sciml.files import replacing
 from sciml.inference.draws import RandomDraws
 

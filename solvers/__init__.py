@@ -1,1 +1,1 @@
-"""Solvers: one file each, named by its file."""
+"""Solvers: one file each, named by its file, in one folder for each family."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import sciml
-from problems.burgers import Burgers
-from solvers.spectral import Spectral
+from problems.pde.burgers import Burgers
+from solvers.pde.spectral import Spectral
 
 POINTS = np.array(
     [

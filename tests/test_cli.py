@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.cli import COMMANDS, main
 from sciml.configuration.compose import compose
 from sciml.configuration.words import Request, read_words
 from sciml.errors import UserError
 from sciml.registry import entries
 from sciml.runs.solution_file import read_state
-from solvers.spectral import Spectral
+from solvers.pde.spectral import Spectral
 
 HEAVY = {"torch", "lightning", "sympy", "hydra", "numpy", "pydantic", "rich", "matplotlib"}
 HEAT = ("train", "problem=heat", "solver=spectral", "solver.tolerance=1e-3")
@@ -66,7 +66,7 @@ class Picky(Slow):
 LONG_STEP = '''
 import sys
 import time
-from solvers.pinn import PINN
+from solvers.pde.pinn import PINN
 
 
 class LongStep(PINN):
@@ -344,7 +344,7 @@ def test_a_helper_of_a_finished_run_returns(tmp_path: Path, capsys, monkeypatch)
 
 
 def test_a_users_own_problem_is_solved(tmp_path: Path):
-    (tmp_path / "mine.py").write_text("from problems.heat import Heat\n\n\nclass Rod(Heat):\n    pass\n")
+    (tmp_path / "mine.py").write_text("from problems.pde.heat import Heat\n\n\nclass Rod(Heat):\n    pass\n")
     words = (
         "problem=mine.py:Rod",
         "solver=spectral",

@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.errors import UserError
 from sciml.neural import NeuralSolver
 from sciml.parameters import schema

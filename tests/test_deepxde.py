@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.errors import SolveError, UserError
 from sciml.registry import find
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers.deepxde import CHILD, DeepXDE, _environment
+from solvers.pde.deepxde import CHILD, DeepXDE, _environment
 
 SMALL = DeepXDE(points=400, initial_points=60, boundary_points=60, adam_steps=150, lbfgs_steps=200)
 

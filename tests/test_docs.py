@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.errors import UserError
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -49,7 +49,7 @@ def test_the_solver_of_the_page_refuses_the_problem_of_the_page(page: dict) -> N
 
 
 def test_the_problem_of_the_page_is_solved_by_the_baseline(page: dict) -> None:
-    from solvers.spectral import Spectral
+    from solvers.pde.spectral import Spectral
 
     problem = page["Fisher"]()
     assert problem.score(sciml.solve(problem, Spectral()))["relative_l2"] < 1e-6

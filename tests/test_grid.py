@@ -10,15 +10,15 @@ import torch
 from pandapower.networks import case14
 
 import sciml
-from problems.heat import Heat
-from problems.ieee14 import IEEE14
+from problems.grid.ieee14 import IEEE14
+from problems.pde.heat import Heat
 from sciml.errors import UserError
 from sciml.grid.balance import Pattern, newton, solve_blocks
 from sciml.solver import misfit
-from solvers.dc import DC
-from solvers.gns import GNS
-from solvers.leapnet import LeapNet
-from solvers.newton import Newton
+from solvers.grid.dc import DC
+from solvers.grid.gns import GNS
+from solvers.grid.leapnet import LeapNet
+from solvers.grid.newton import Newton
 
 OUTAGES = [(), (0,), (9,), (15,), (2, 13), (7, 17), (0, 19)]
 

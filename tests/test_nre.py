@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import sciml
-from problems.two_moons import TwoMoons
+from problems.inference.two_moons import TwoMoons
 from sciml.inference.draws import Draws
 from sciml.inference.priors import Prior
 from sciml.problem import Variable
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
-from solvers.nre import NRE
-from solvers.rejection_abc import RejectionABC
+from solvers.inference.nre import NRE
+from solvers.inference.rejection_abc import RejectionABC
 
 
 class LinearGaussian(Simulator):

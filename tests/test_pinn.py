@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 import sciml
-from problems.burgers import Burgers
-from problems.heat import Heat
+from problems.pde.burgers import Burgers
+from problems.pde.heat import Heat
 from sciml.pde.conditions import Boundary, Condition, Initial, Observed, Periodic
 from sciml.pde.domains import Box
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers._imposed import impose
-from solvers.dgm import DGM
-from solvers.pinn import PINN
+from solvers.pde._imposed import impose
+from solvers.pde.dgm import DGM
+from solvers.pde.pinn import PINN
 
 
 class Advection(Residual):

@@ -20,7 +20,7 @@ GROUPS = ("problem", "solver")
 NAMED = [(group, name) for group in GROUPS for name in entries(group)]
 
 FISHER = '''
-from problems.heat import Heat
+from problems.pde.heat import Heat
 
 
 class Fisher(Heat):
@@ -82,7 +82,7 @@ def test_a_users_file_is_found(fisher: Path):
 
 
 OWN_VIEW = """
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.problem import Problem
 from sciml.solver import Solver
 from solvers.trivial import Trivial
@@ -104,9 +104,9 @@ class Answerer(Trivial):
 ATTRIBUTES = """
 import sciml.views.residual
 import sciml.solver as s
-from problems import heat
+from problems.pde import heat
 from sciml.views import residual
-from solvers import spectral
+from solvers.pde import spectral
 
 
 class Whole(sciml.views.residual.Residual):
@@ -159,10 +159,10 @@ def test_a_file_is_read_as_python_reads_it(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     [
-        "from problems import heat\nclass Fisher(heat.Heat):\n    pass\n",
-        "from problems.heat import Heat as Fisher_\nclass Fisher(Fisher_):\n    pass\n",
-        "import problems.heat\nParent = problems.heat.Heat\nclass Fisher(Parent):\n    pass\n",
-        "from problems.heat import *\nclass Fisher(Heat):\n    pass\n",
+        "from problems.pde import heat\nclass Fisher(heat.Heat):\n    pass\n",
+        "from problems.pde.heat import Heat as Fisher_\nclass Fisher(Fisher_):\n    pass\n",
+        "import problems.pde.heat\nParent = problems.pde.heat.Heat\nclass Fisher(Parent):\n    pass\n",
+        "from problems.pde.heat import *\nclass Fisher(Heat):\n    pass\n",
     ],
 )
 def test_any_way_to_inherit_is_taken(fisher: Path, text: str):

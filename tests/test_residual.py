@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.pde.conditions import Boundary, Initial, Observed
 from sciml.pde.domains import Box
 from sciml.pde.fields import Field, laplacian
@@ -15,7 +15,7 @@ from sciml.problem import Variable
 from sciml.solution import Solution
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers.pinn import PINN
+from solvers.pde.pinn import PINN
 
 
 class Poisson(Residual):

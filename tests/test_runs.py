@@ -13,7 +13,7 @@ import pytest
 import xarray
 
 import sciml
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.configuration.compose import Config, Made, compose, config_hash, read_config
 from sciml.configuration.words import Request, read_words
 from sciml.errors import SolveError, UserError
@@ -23,7 +23,7 @@ from sciml.runs.execution import execute
 from sciml.runs.folder import load, new_folder
 from sciml.runs.solution_file import read_state, write_solution
 from sciml.solution import Solution
-from solvers.spectral import Spectral
+from solvers.pde.spectral import Spectral
 
 WORDS = ("problem=heat", "solver=spectral", "solver.tolerance=1e-4", "problem.diffusivity=0.2", "seed=3")
 

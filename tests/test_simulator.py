@@ -10,7 +10,7 @@ import torch
 from scipy.stats import kstest
 
 import sciml
-from problems.two_moons import OBSERVATIONS, TwoMoons
+from problems.inference.two_moons import OBSERVATIONS, TwoMoons
 from sciml.errors import SolveError, UserError
 from sciml.inference.c2st import c2st
 from sciml.inference.draws import RandomDraws
@@ -18,7 +18,7 @@ from sciml.inference.priors import Prior, box
 from sciml.inference.resampling import effective_size, importance_resample
 from sciml.references import reference_file
 from sciml.solution import Solution
-from solvers.rejection_abc import RejectionABC
+from solvers.inference.rejection_abc import RejectionABC
 from solvers.trivial import Trivial
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import sciml
-from problems.burgers import Burgers
-from problems.heat import Heat
+from problems.pde.burgers import Burgers
+from problems.pde.heat import Heat
 from sciml.pde.collocation import Fourier, GridFunction, Pieces, chebyshev, lobatto
 from sciml.pde.conditions import Boundary, Initial, Observed, Periodic
 from sciml.pde.domains import Box
@@ -14,11 +14,11 @@ from sciml.pde.fields import Derivative
 from sciml.problem import Variable
 from sciml.solver import misfit
 from sciml.views.residual import Residual
-from solvers._collocated import System
-from solvers._layout import Layout, Mesh
-from solvers._newton import newton
-from solvers._radau import Marcher
-from solvers.spectral import Spectral
+from solvers.pde._collocated import System
+from solvers.pde._layout import Layout, Mesh
+from solvers.pde._newton import newton
+from solvers.pde._radau import Marcher
+from solvers.pde.spectral import Spectral
 
 PI = np.pi
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sciml.errors import UserError
 from sciml.networks import MLP, Normalise
 from sciml.pde.taylor import derivatives
-from solvers.dgm import GatedNetwork
+from solvers.pde.dgm import GatedNetwork
 
 ORDERS = [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 3), (2, 2), (1, 3), (4, 0)]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from problems.heat import Heat
+from problems.pde.heat import Heat
 from sciml.errors import Interrupted, SolveError, UserError
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count

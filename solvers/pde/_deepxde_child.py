@@ -1,4 +1,4 @@
-"""The process in which DeepXDE trains; ``solvers/deepxde.py`` starts it as a script.
+"""The process in which DeepXDE trains; ``solvers/pde/deepxde.py`` starts it as a script.
 
 It reads one line of JSON from standard input, writes reports as lines of JSON to standard output, and leaves
 the weights in an npz file.

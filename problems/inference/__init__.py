@@ -1,0 +1,1 @@
+"""Problems: likelihood-free inference."""

@@ -1,0 +1,1 @@
+"""Solvers: likelihood-free inference."""

@@ -1,0 +1,1 @@
+"""Solvers: partial differential equations."""
