@@ -48,11 +48,32 @@ class Term:
         return value - self.relation(derivatives(points.partner, needs), arguments)
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A number in the equations that is sought along with the fields.
+
+    Args:
+        name: of the problem's attribute, which holds the true value; solvers see a symbol in its place.
+        guess: from where solvers start.
+        unit: its unit.
+    """
+
+    name: str
+    guess: float
+    unit: str = "1"
+
+
 class Residual(Problem):
-    """Fields on a domain obey ``equations = 0`` inside and ``conditions`` on parts of it."""
+    """Fields on a domain obey ``equations = 0`` inside and ``conditions`` on parts of it.
+
+    The text of the equations is the same whether a coefficient is given or sought: an attribute that is named in
+    ``unknowns`` is a symbol while the equations are read. Solutions return such numbers as constant outputs after
+    the fields.
+    """
 
     primary = "relative_l2"
     fields: ClassVar[tuple[Variable, ...]] = (Variable("u"),)
+    unknowns: ClassVar[tuple[Unknown, ...]] = ()
 
     @abstractmethod
     def domain(self) -> Domain:
@@ -79,7 +100,7 @@ class Residual(Problem):
     def terms(self) -> tuple[Term, ...]:
         """All residuals that a solution must drive to zero: the equations first, then the conditions."""
         axes, names = self.region.axes, tuple(f.name for f in self.fields)
-        traced = trace(self.equations, names, axes)
+        traced = trace(self._with_symbols([u.name for u in self.unknowns]).equations, names, axes)
         inside = self.region.interior()
         order = {a: max((d.order[i] for r in traced for d in r.needs), default=0) for i, a in enumerate(axes)}
         terms = [Term(_numbered("equation", k, len(traced)), r, inside) for k, r in enumerate(traced)]
@@ -104,7 +125,21 @@ class Residual(Problem):
 
     @property
     def outputs(self) -> tuple[Variable, ...]:
-        return self.fields
+        return (*self.fields, *(Variable(u.name, u.unit) for u in self.unknowns))
+
+    def truth(self, points: np.ndarray) -> np.ndarray:
+        """Return the reference outputs, shape (n, outputs): the fields at points of shape (n, axes), the unknowns."""
+        sought = [np.full((len(points), 1), float(getattr(self, u.name))) for u in self.unknowns]
+        return np.concatenate([self.reference(points), *sought], axis=1)
+
+    def _with_symbols(self, names: Sequence[str]) -> "Residual":
+        """Return a copy in whose equations some of the parameters are symbols."""
+        axes = self.region.axes
+        twin = copy.copy(self)
+        vars(twin).pop("terms", None)
+        for name in names:
+            setattr(twin, name, Field(symbol(name), axes))
+        return twin
 
     def evaluation_grid(self) -> dict[str, np.ndarray]:
         """Return by axis the coordinates of the tensor grid that files and figures show.
@@ -120,7 +155,7 @@ class Residual(Problem):
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points in the domain where solutions are scored, (n, axes), and the reference there, (n, fields).
+        """Points in the domain where solutions are scored, (n, axes), and the truth there, (n, outputs).
 
         They are those of the evaluation grid; in more than three dimensions, where a grid is nearly all boundary,
         those of a Sobol sequence.
@@ -132,7 +167,7 @@ class Residual(Problem):
         else:
             points = grid_points(self.evaluation_grid())
             points = points[self.region.contains(points)]
-        return points, self.reference(points)
+        return points, self.truth(points)
 
     def prepare(self) -> None:
         self.evaluation  # noqa: B018 - cached
@@ -140,19 +175,23 @@ class Residual(Problem):
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
         """Return the relative L2 and the greatest error over the evaluation points.
 
-        ``||u - u_ref|| / ||u_ref||`` for each field (the absolute root mean square where the reference is zero);
+        ``||u - u_ref|| / ||u_ref||`` for each output (the absolute root mean square where the reference is zero);
         ``relative_l2`` is its root mean square over the fields, whatever their units.
         """
         points, reference = self.evaluation
         error = solution(points) - reference
         each = [_relative(e, r) for e, r in zip(error.T, reference.T, strict=True)]
-        scores = {"relative_l2": float(np.sqrt(np.mean(np.square(each)))), "max_error": float(np.abs(error).max())}
-        if len(self.fields) > 1:
-            scores |= {f"relative_l2_{f.name}": value for f, value in zip(self.fields, each, strict=True)}
+        fields = slice(len(self.fields))
+        scores = {
+            "relative_l2": float(np.sqrt(np.mean(np.square(each[fields])))),
+            "max_error": float(np.abs(error[:, fields]).max()),
+        }
+        if len(each) > 1:
+            scores |= {f"relative_l2_{v.name}": value for v, value in zip(self.outputs, each, strict=True)}
         return scores
 
     def monitor(self, solution: Solution) -> float:
-        return self.score(solution)["relative_l2"]
+        return self.score(solution)[self.primary]
 
     def statement(self) -> Iterator[tuple[str, str, str]]:
         for term in _symbolic(self).terms:
@@ -167,14 +206,14 @@ class Residual(Problem):
         points = grid_points(grid)
         inside = self.region.contains(points)
         shape = tuple(map(len, grid.values()))
-        reference = self.evaluation[1] if len(grid) <= FULL else self.reference(points[inside])
+        reference = self.evaluation[1] if len(grid) <= FULL else self.truth(points[inside])
         arrays = {}
         for answer, suffix in ((solution(points[inside]), ""), (reference, "_reference")):
-            values = np.full((len(points), len(self.fields)), np.nan)
+            values = np.full((len(points), len(self.outputs)), np.nan)
             values[inside] = answer
-            for k, f in enumerate(self.fields):
-                arrays[f.name + suffix] = (tuple(grid), values[:, k].reshape(shape))
-        return Table(grid, arrays, {v.name: v for v in (*self.inputs, *self.fields)})
+            for k, v in enumerate(self.outputs):
+                arrays[v.name + suffix] = (tuple(grid), values[:, k].reshape(shape))
+        return Table(grid, arrays, {v.name: v for v in (*self.inputs, *self.outputs)})
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
         from sciml.figures import field_figure
@@ -189,12 +228,12 @@ def grid_points(grid: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _symbolic(problem: Residual) -> Residual:
     """Return a copy whose real parameters are symbols, or the problem itself where it needs their values."""
-    axes = problem.region.axes
-    twin = copy.copy(problem)
-    vars(twin).pop("terms", None)
-    for name, value in problem.settings.items():
-        if isinstance(value, float) and twin.__dict__.get(name) == value and name not in axes:
-            setattr(twin, name, Field(symbol(name), axes))
+    plain = (
+        name
+        for name, value in problem.settings.items()
+        if isinstance(value, float) and vars(problem).get(name) == value and name not in problem.region.axes
+    )
+    twin = problem._with_symbols([*plain])
     try:
         twin.terms  # noqa: B018
     except (UserError, TypeError):

@@ -44,6 +44,8 @@ class Layout:
         self.box = problem.region
         self.fields = tuple(f.name for f in problem.fields)
         self.equations = [t.relation for t in problem.terms if t.condition is None]
+        if problem.unknowns:
+            raise ValueError(f"{', '.join(u.name for u in problem.unknowns)} is sought, which leaves no square system")
         if any(isinstance(t.condition, Observed) for t in problem.terms):
             raise ValueError("observed data on top of the equations leave no square system")
         if len(self.equations) != len(self.fields):

@@ -61,6 +61,8 @@ class DeepXDE(Solver[Residual]):
         self.lbfgs_steps = lbfgs_steps
 
     def refuses(self, problem: Residual) -> str | None:
+        if problem.unknowns:
+            return f"{', '.join(u.name for u in problem.unknowns)} is sought; it is set up for given equations only"
         made = type(problem)
         if getattr(sys.modules[made.__module__], "__file__", None) is None or "." in made.__qualname__:
             return "another process must find its class; put it at the top level of a file"
