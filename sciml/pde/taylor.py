@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sciml.errors import UserError
 from sciml.pde import series
 from sciml.pde.series import IndexSet, Order, Riccati, index_set
+from sciml.pde.tape import ACTIVE
 
 BLOCK_BYTES = 1 << 21
 """Size of one layer's series: points go in blocks so small that the work stays in a core's cache."""
@@ -40,12 +41,15 @@ def derivatives(network: nn.Module, points: Tensor, orders: Sequence[Order]) -> 
     for order in wanted:
         if len(order) != width or min(order) < 0:
             raise UserError(f"expected multi-indices of {width} non-negative orders, one for each input, got {order}")
-    if not any(map(sum, wanted)):
+    tape = ACTIVE.get()
+    if tape is None and not any(map(sum, wanted)):
         value = network(points)
         return value.expand(len(wanted), *value.shape)
     try:
         return _propagate(network, points, wanted)
-    except (_NoRule, TypeError):  # TypeError: an operator that a Jet lacks; a true mistake comes up again
+    except (_NoRule, TypeError) as error:  # TypeError: an operator that a Jet lacks; a true mistake comes up again
+        if tape is not None:
+            raise UserError(f"Gauss-Newton needs a rule for each operation of the network, there is none for {error}") from None
         return torch.stack([_nested(network, order)(points) for order in wanted])
 
 
@@ -53,7 +57,12 @@ def _propagate(network: nn.Module, points: Tensor, wanted: tuple[Order, ...]) ->
     index = index_set(wanted)
     places = [(index.orders.index(a), series.factorial(a)) for a in wanted]
     parts = []
+    tape = ACTIVE.get()
+    start = 0
     for block in points.split(_rows(network, points, len(index))):
+        if tape is not None:
+            tape.start = start
+        start += len(block)
         jet = network(Jet.variable(block, index))
         if not isinstance(jet, Jet):
             raise _NoRule("a constant")
@@ -178,7 +187,8 @@ class Jet:
 def _linear(x: Any, weight: Any, bias: Any = None) -> Jet:
     if isinstance(weight, Jet) or isinstance(bias, Jet) or weight.ndim != 2 or x.stack.ndim != 3:
         raise _NoRule("linear")
-    return Jet(series.linear(x.stack, weight, bias), x.index)
+    tape = ACTIVE.get()
+    return Jet((series if tape is None else tape).linear(x.stack, weight, bias), x.index)
 
 
 def _pointwise(rule: Riccati, x: Jet) -> Jet:
@@ -193,8 +203,14 @@ def _cosine(x: Jet) -> Jet:
     return Jet(series.cosine(x.stack, x.index), x.index)
 
 
+def _told_apart(operand: Any, partner: Jet) -> Any:
+    """Return a parameter once for each row of its partner where rows are recorded; else the operand."""
+    tape = ACTIVE.get()
+    return tape.rows(operand, partner.shape[0]) if tape is not None and tape.holds(operand) else operand
+
+
 def _add(f: Any, g: Any) -> Jet:
-    f, g = (f, g) if isinstance(f, Jet) else (g, f)
+    f, g = (f, _told_apart(g, f)) if isinstance(f, Jet) else (g, _told_apart(f, g))
     constant = not isinstance(g, Jet)
     other = torch.as_tensor(g, dtype=f.dtype, device=f.device)[None] if constant else g.stack
     shape = torch.broadcast_shapes(f.shape, other.shape[1:])
@@ -203,7 +219,7 @@ def _add(f: Any, g: Any) -> Jet:
 
 
 def _multiply(f: Any, g: Any) -> Jet:
-    f, g = (f, g) if isinstance(f, Jet) else (g, f)
+    f, g = (f, _told_apart(g, f)) if isinstance(f, Jet) else (g, _told_apart(f, g))
     if not isinstance(g, Jet):
         return Jet(f.stack * g, f.index)
     shape = torch.broadcast_shapes(f.shape, g.shape)

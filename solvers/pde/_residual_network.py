@@ -1,8 +1,9 @@
 """What all networks that are trained on the residuals of differential equations share."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from sciml.neural import NeuralSolver
 from sciml.pde import taylor
 from sciml.pde.domains import Part, Points, Sampling
 from sciml.pde.fields import Array, Derivative
+from sciml.pde.tape import per_row
 from sciml.views.residual import Derivatives, Residual, Term
 
 from ._imposed import Imposed, impose
@@ -83,6 +85,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         self.network = Imposed(network, values) if met else network
         self.groups = grouped([term for term in problem.terms if term.name not in met])
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
+        self.sought = nn.ParameterDict({u.name: torch.tensor(u.guess, dtype=self.real) for u in problem.unknowns})
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         batch = {}
@@ -92,15 +95,20 @@ class ResidualNetwork(NeuralSolver[Residual]):
             batch |= group.pack(group.part.sample(count, generator, self.sampling, self.real))
         return batch
 
-    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        losses = {}
+    def residuals(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        residuals = {}
         for group in self.groups:
             points = group.points(batch)
             derivatives = self.interpreter(points, group.orders)
+            sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
+            points = replace(points, extras={**points.extras, **sought})
             for term in group.terms:
-                weight = 1.0 if term.condition is None else self.condition_weight
-                losses[term.name] = weight * term.residual(points, derivatives).square().mean()
-        return losses
+                weight = 1.0 if term.condition is None else math.sqrt(self.condition_weight)
+                residuals[term.name] = weight * term.residual(points, derivatives)
+        return residuals
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: residual.square().mean() for name, residual in self.residuals(batch).items()}
 
     def interpreter(self, points: Points, orders: tuple[tuple[int, ...], ...]) -> Derivatives:
         """Return the network's derivatives at the points and their partners, all found in one pass."""
@@ -119,6 +127,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
             with torch.no_grad():
                 rows = torch.as_tensor(points, dtype=parameter.dtype, device=parameter.device)
                 blocks = [self.network(block) for block in rows.split(EVALUATION_ROWS)]
-                return torch.cat(blocks).cpu().double().numpy()
+                sought = [value.expand(len(rows), 1) for value in self.sought.values()]
+                return torch.cat([torch.cat(blocks), *sought], dim=1).cpu().double().numpy()
 
         return evaluate
