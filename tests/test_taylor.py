@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import UserError
-from sciml.networks import MLP, Normalise
+from sciml.networks import MLP, FourierFeatures, GatedNetwork, Normalise, PirateNet
 from sciml.pde.taylor import derivatives
-from solvers.pde.dgm import GatedNetwork
 
 ORDERS = [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 3), (2, 2), (1, 3), (4, 0)]
 
@@ -47,6 +46,13 @@ def double(network: nn.Module) -> nn.Module:
     return network.to(torch.float64)
 
 
+def awake(network: PirateNet) -> PirateNet:
+    """Give the blocks a part in the result."""
+    for block, alpha in zip(network.blocks, (0.3, -0.7), strict=False):
+        nn.init.constant_(block.alpha, alpha)
+    return network
+
+
 NETWORKS = {
     "tanh": lambda: MLP(2, 2, 12, 3, "tanh", torch.float64),
     "sin": lambda: MLP(2, 2, 12, 3, "sin", torch.float64),
@@ -55,10 +61,19 @@ NETWORKS = {
         nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 1))
     ),
     "dgm": lambda: GatedNetwork(2, 1, 8, 2, torch.float64),
+    "fourier": lambda: nn.Sequential(
+        FourierFeatures(2, 8, 1.5, True, torch.float64), MLP(8, 1, 8, 2, "tanh", torch.float64)
+    ),
+    "piratenet": lambda: awake(
+        PirateNet(FourierFeatures(2, 8, 1.5, True, torch.float64), 1, 2, "tanh", False, torch.float64)
+    ),
+    "factored piratenet": lambda: awake(
+        PirateNet(FourierFeatures(2, 6, 1.0, False, torch.float64), 2, 1, "silu", True, torch.float64)
+    ),
     "arithmetic": lambda: double(Arithmetic()),
     "periodic": lambda: nn.Sequential(
-        Normalise(torch.tensor([[-1.0, 2.0], [0.0, 3.0]]).numpy(), (True, False), torch.float64),
-        MLP(3, 1, 8, 2, "tanh", torch.float64),
+        Normalise(torch.tensor([[-1.0, 2.0], [0.0, 3.0]]).numpy(), (True, False), torch.float64, harmonics=2),
+        MLP(5, 1, 8, 2, "tanh", torch.float64),
     ),
 }
 
