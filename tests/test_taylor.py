@@ -48,8 +48,9 @@ def double(network: nn.Module) -> nn.Module:
 
 def awake(network: PirateNet) -> PirateNet:
     """Give the blocks a part in the result."""
-    for block, alpha in zip(network.blocks, (0.3, -0.7), strict=False):
-        nn.init.constant_(block.alpha, alpha)
+    for name, parameter in network.named_parameters():
+        if name.endswith("alpha"):
+            nn.init.constant_(parameter, 0.3)
     return network
 
 
