@@ -100,7 +100,8 @@ class Layout:
     def imbalance(self) -> str | None:
         """Return on which axis conditions are missing or too many for the equations' order, or None.
 
-        Fields without a rate, or of first order in a steady system, may go without, as pressures do.
+        Fields without a rate, or of first order in a steady system, may go without, as pressures do; a condition
+        they have may stand in for one of another field, as the pressure at an outflow does for the velocity.
         """
         for axis in (a for a in self.axes if a not in self.periodic):
             surplus = {f: self.extra(f, axis) - self.order[f, axis] for f in self.fields}
@@ -108,7 +109,8 @@ class Layout:
                 bound = [f for f in self.fields if self.time_order[f]]
             else:
                 bound = [f for f in self.fields if len(self.fields) == 1 or self.order[f, axis] > 1]
-            if sum(surplus[f] for f in bound) < 0:
+            stand_in = sum(self.extra(f, axis) for f in self.fields if f not in bound)
+            if sum(surplus[f] for f in bound) + stand_in < 0:
                 return f"too few conditions at the ends of {axis} for the equations' order"
             if sum(surplus.values()) > 0:
                 return f"too many conditions at the ends of {axis} for the equations' order"
