@@ -1,5 +1,6 @@
 """The library in two calls: solve a problem, and load a run."""
 
+import warnings
 from pathlib import Path
 from typing import TypeVar
 
@@ -7,7 +8,7 @@ from sciml.problem import Problem
 from sciml.progress import Progress
 from sciml.runs.folder import load
 from sciml.solution import Solution
-from sciml.solver import Context, Solver, require_fit
+from sciml.solver import Context, Solver, require_fit, require_posed
 from sciml.training.settings import Training
 
 __all__ = ["load", "solve"]
@@ -34,8 +35,10 @@ def solve(
         progress: what is told while the work goes on.
 
     Raises:
-        UserError: the pair does not fit.
+        UserError: the pair does not fit, or the problem is ill-posed; where it may be, a warning says so.
         SolveError: the method broke down.
     """
     require_fit(problem, solver)
+    for line in require_posed(problem):
+        warnings.warn(line, stacklevel=2)
     return solver.solve(problem, Context(seed, training or Training(), folder, progress=progress or Progress()))

@@ -40,6 +40,19 @@ class Table:
     variables: Mapping[str, Variable] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with the definition of a problem, in one line: expected, got, the mend.
+
+    Args:
+        text: the line.
+        fatal: whether the problem is refused; otherwise it is a warning.
+    """
+
+    text: str
+    fatal: bool
+
+
 class Problem(Configured, ABC):
     """One question. A concrete problem inherits the views it offers, its first view first."""
 
@@ -75,6 +88,10 @@ class Problem(Configured, ABC):
     def outputs(self) -> tuple[Variable, ...]:
         """What a solution returns."""
 
+    def complaints(self) -> Iterator[Complaint]:
+        """Yield what makes the question ill-posed, or may, before anything is solved."""
+        yield from ()
+
     def prepare(self) -> None:
         """Make what scoring needs, the reference above all, so that no solver's clock pays for it."""
 
@@ -105,5 +122,7 @@ class Problem(Configured, ABC):
 
 def plugin_name(cls: type) -> str:
     """Return the name by which users call a class: its file's stem, or its own name outside the plug-in folders."""
-    package, *_, stem = cls.__module__.split(".")
-    return stem if package in ("problems", "solvers") and not stem.startswith("_") else cls.__name__.lower()
+    package, _, path = cls.__module__.partition(".")
+    stem = path.rpartition(".")[2]
+    ours = package in ("problems", "solvers") and not stem.startswith("_")
+    return stem if ours else cls.__name__.lower()

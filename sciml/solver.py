@@ -86,3 +86,16 @@ def require_fit(problem: Problem, solver: Solver[Any]) -> None:
     reason = misfit(problem, solver)
     if reason:
         raise UserError(reason)
+
+
+def require_posed(problem: Problem) -> tuple[str, ...]:
+    """Return the warnings about a problem's definition, one line each.
+
+    Raises:
+        UserError: it is ill-posed; the message holds every reason.
+    """
+    found = list(problem.complaints())
+    reasons = [c.text for c in found if c.fatal]
+    if reasons:
+        raise UserError(f"{problem.name} is ill-posed: {'; also '.join(reasons)}")
+    return tuple(f"{problem.name}: {c.text}" for c in found)

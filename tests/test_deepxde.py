@@ -43,7 +43,7 @@ class Flow(Residual):
         return Shape(rectangle((0, 0), (1, 1)) - disk((0.5, 0.5), 0.2), t=(0, 1))
 
     def equations(self, u, v):
-        return u.xx + u.yy, (torch.log(v.t - v.t - 1 - u**2) if self.hostile else v.t - 1 + u.xy - 1)
+        return u.xx + u.yy, (v.t + torch.log(-1 - u**2) if self.hostile else v.t - 1 + u.xy - 1)
 
     def conditions(self):
         where = np.array([[0.1, 0.1, 0.5], [0.9, 0.2, 0.5]])

@@ -48,6 +48,7 @@ def _problem(entry: Entry) -> Iterator[str]:
     yield f"score: {problem.primary}"
     if problem.reference_error is not None:
         yield f"reference: accurate to {problem.reference_error:g}"
+    yield from (f"{'ill-posed' if c.fatal else 'warning'}: {c.text}" for c in problem.complaints())
     yield f"views: {', '.join(entry.views)}"
     yield f"solvers that fit: {', '.join(fitting(problem)) or 'none'}"
 

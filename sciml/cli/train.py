@@ -5,16 +5,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sciml.configuration.choices import baseline
 from sciml.configuration.words import Request, Resumption, read_words
 from sciml.errors import Interrupted, SolveError, UserError
 from sciml.progress import TerminalProgress
 from sciml.registry import find
+from sciml.runs.caveats import MARK, caveats
 
 if TYPE_CHECKING:
     from sciml.configuration.compose import Config, Made
@@ -69,13 +70,15 @@ def _prepared(request: Request) -> "tuple[Config, Made, Path]":
     from sciml.configuration.compose import compose
     from sciml.registry import fitting
     from sciml.runs.folder import new_folder
-    from sciml.solver import misfit
+    from sciml.solver import misfit, require_posed
 
     config, made = compose(request)
     problem, solver, _ = made
     reason = misfit(problem, solver)
     if reason:
         raise UserError(f"{reason} (solvers that fit: {', '.join(fitting(problem)) or 'none'})")
+    for line in require_posed(problem):
+        _say(f"warning: {line}")
     return config, made, request.folder or new_folder(config, (problem.name, solver.name))
 
 
@@ -113,23 +116,36 @@ def _report(config: "Config", made: "Made", folder: Path, compare: bool) -> None
     primary, seconds = metrics["primary"], metrics["seconds"]
     table = Table("solver", "kind", primary, "seconds solve", "seconds evaluate")
     numbers = metrics["errors"][primary], seconds["train"], seconds["evaluate"]
-    table.add_row(*_row(metrics["solver"], metrics["kind"], *numbers))
+    rows = [_Row(metrics["solver"], metrics["kind"], *_texts(metrics["notes"], *numbers))]
     try:
-        for row in _others(config, made) if compare else ():
-            # Text, as an error message may hold what rich takes for markup.
-            table.add_row(*map(Text, row))
+        rows += _others(config, made) if compare else ()
     finally:
+        for row in rows:
+            # Text, as an error message may hold what rich takes for markup.
+            table.add_row(*map(Text, row[:-1]))
         Console(file=sys.stdout, highlight=False).print(table)
+        for row in filter(lambda r: r.caveats, rows):
+            print(f"{MARK.strip():7} {row.solver}: {row.caveats}")
         print(f"run     {folder}")
         for figure in Run(folder, config, metrics).figures:
             print(f"figure  {figure}")
 
 
-def _row(name: str, kind: str, error: float, solve: float, evaluate: float) -> tuple[str, ...]:
-    return name, kind, f"{error:.3g}", f"{solve:.3g}", f"{evaluate:.3g}"
+class _Row(NamedTuple):
+    solver: str
+    kind: str
+    error: str
+    solve: str = ""
+    evaluate: str = ""
+    caveats: str = ""
 
 
-def _others(config: "Config", made: "Made") -> Iterator[tuple[str, ...]]:
+def _texts(notes: Mapping[str, float | str], error: float, solve: float, evaluate: float) -> tuple[str, ...]:
+    about = ", ".join(caveats(notes))
+    return f"{error:.3g}{MARK if about else ''}", f"{solve:.3g}", f"{evaluate:.3g}", about
+
+
+def _others(config: "Config", made: "Made") -> Iterator[_Row]:
     """Yield the rows of the problem's classical baseline and of its trivial answer."""
     from sciml.runs.execution import judge, measure
     from sciml.solver import Context, misfit
@@ -144,18 +160,19 @@ def _others(config: "Config", made: "Made") -> Iterator[tuple[str, ...]]:
                 raise UserError(reason)
             with TerminalProgress(f"{problem.name}/{name}") as progress:
                 outcome = measure(problem, classical, Context(config.seed, progress=progress))
-            yield _row(name, classical.kind, outcome.errors[problem.primary], outcome.train, outcome.evaluate)
+            numbers = outcome.errors[problem.primary], outcome.train, outcome.evaluate
+            yield _Row(name, classical.kind, *_texts(outcome.solution.notes, *numbers))
         except Exception as error:
             # The run asked for went well; whatever breaks beside it must not hide that.
             known = isinstance(error, (SolveError, UserError))
             reason = str(error) if known else f"{type(error).__name__}: {error}"
-            yield name, "classical", f"failed: {' '.join(reason.split())}", "", ""
+            yield _Row(name, "classical", f"failed: {' '.join(reason.split())}")
     if solver.kind != "trivial":
         began = time.perf_counter()
         answer = problem.trivial()
         solve = time.perf_counter() - began
         errors, evaluate = judge(problem, answer, config.seed)
-        yield _row("trivial", "trivial", errors[problem.primary], solve, evaluate)
+        yield _Row("trivial", "trivial", *_texts({}, errors[problem.primary], solve, evaluate))
 
 
 def _print_json(folder: Path) -> None:

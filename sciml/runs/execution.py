@@ -4,7 +4,7 @@ import csv
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from sciml.runs.folder import CONFIG, METRICS, PROVENANCE, SOLUTION, write_json
 from sciml.runs.provenance import cpu_seconds, gpu_name, provenance
 from sciml.runs.solution_file import write_solution
 from sciml.solution import Posterior, Solution
-from sciml.solver import Context, Solver
+from sciml.solver import Context, Solver, require_posed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,6 +127,12 @@ class Record:
     origin: dict[str, Any]
     metrics: dict[str, Any]
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Take what is odd about the problem's definition."""
+        self.metrics["warnings"] = list(warnings)
+        for line in warnings:
+            self.log.line(f"warning: {line}")
+
     def keep(self, outcome: Outcome) -> None:
         """Take the outcome of a run that went well."""
         notes = dict(outcome.solution.notes)
@@ -177,8 +183,10 @@ def execute(
         KeyboardInterrupt: the run was asked to stop; the metrics say so.
     """
     problem, solver, training = made
+    warnings = require_posed(problem)
     _make_folder(folder, resume)
     record = _begin(config, made, folder, progress, resume, time.perf_counter() if began is None else began)
+    record.warn(warnings)
     try:
         problem.prepare()
         record.metrics["seconds"]["setup"] = time.perf_counter() - record.began
@@ -232,6 +240,7 @@ def _begin(
         "cpu_seconds": None,
         "stop_reason": None,
         "notes": {},
+        "warnings": [],
     }
     return Record(folder, log, began, origin, metrics)
 

@@ -10,7 +10,7 @@
   ``config_hash``, ``thresholds`` (errors to which a benchmark counts seconds),
   ``errors`` (every score by name), ``primary`` (the name of the score that tables show),
   ``seconds`` (``setup``, ``train``, ``evaluate``), ``cpu_seconds``, ``stop_reason``,
-  ``notes`` (what the solver says of itself);
+  ``notes`` (what the solver says of itself), ``warnings`` (what is odd about the problem's definition);
 - ``solution.h5``, ``history.csv``, ``checkpoints/``, ``figures/``, ``log.txt``.
 """
 

@@ -16,7 +16,7 @@ from sciml.pde.conditions import Condition, Periodic, relations
 from sciml.pde.domains import Domain, Part, Points
 from sciml.pde.fields import Array, Derivative, Field, Relation, space_axes, symbol
 from sciml.pde.tracing import trace
-from sciml.problem import Problem, Table, Variable
+from sciml.problem import Complaint, Problem, Table, Variable
 from sciml.solution import Solution
 
 if TYPE_CHECKING:
@@ -168,6 +168,11 @@ class Residual(Problem):
             points = grid_points(self.evaluation_grid())
             points = points[self.region.contains(points)]
         return points, self.truth(points)
+
+    def complaints(self) -> Iterator[Complaint]:
+        from sciml.pde.wellposed import complaints
+
+        yield from complaints(self)
 
     def prepare(self) -> None:
         self.evaluation  # noqa: B018 - cached

@@ -1,0 +1,19 @@
+"""What a result must say of itself beside its error."""
+
+from collections.abc import Mapping
+
+GOOD_ENDS = ("", "solved", "schedule", "converged", "target_error", "target_loss")
+"""Reasons to stop that leave nothing to say."""
+MARK = " †"
+"""What tables put behind the error of a result that has caveats."""
+
+
+def caveats(notes: Mapping[str, float | str]) -> tuple[str, ...]:
+    """Return what keeps a result from being all that was asked for, as the solver's notes say.
+
+    That is a ``tolerance_met`` of ``no``, and a ``stop_reason`` other than a schedule's end, convergence or a
+    target that was reached.
+    """
+    missed = ("tolerance not met",) if notes.get("tolerance_met") == "no" else ()
+    reason = str(notes.get("stop_reason") or "")
+    return missed if reason in GOOD_ENDS else (*missed, f"stopped by {reason}")
