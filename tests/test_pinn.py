@@ -13,6 +13,7 @@ from problems.pde.burgers import Burgers
 from problems.pde.heat import Heat
 from sciml.pde.conditions import Boundary, Condition, Initial, Observed, Periodic
 from sciml.pde.domains import Box
+from sciml.pde.fields import symbol
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers.pde._imposed import impose
@@ -59,6 +60,54 @@ class Mixed(Heat):
             Boundary(lambda u, t: u - torch.exp(t), at={"x": 0.0}, name="jump"),
             Boundary(lambda u: u.normal, at={"x": 1.0}, name="flux"),
         )
+
+
+class String(Heat):
+    """A string that starts with a velocity; its ends move along with what the start says."""
+
+    def equations(self, u: Any) -> Any:
+        return u.tt - u.xx
+
+    def conditions(self) -> Sequence[Condition]:
+        return (
+            Initial(lambda u, x: u.t - 2 * x - 1, name="velocity"),
+            Initial(lambda u, x: u - torch.cos(x)),
+            Boundary(lambda u, t: u - 1 - torch.sin(t), at={"x": 0.0}, name="left"),
+            Boundary(lambda u, t: u - torch.cos(1 + 0 * t) - 3 * t, at={"x": 1.0}, name="right"),
+        )
+
+
+class Beam(Heat):
+    """A beam that is clamped at a wall, moved there, and clamped again at the other end."""
+
+    def equations(self, u: Any) -> Any:
+        return u.t + u.xxxx
+
+    def conditions(self) -> Sequence[Condition]:
+        return (
+            Boundary(lambda u, t: u - t**2, at={"x": 0.0}, name="wall"),
+            Boundary(lambda u: 3 * u.x - 6, at={"x": 0.0}, name="slope"),
+            Boundary(lambda u, t: u - 5 - t, at={"x": 1.0}, name="end"),
+            Boundary(lambda u, t: u.x + t, at={"x": 1.0}, name="bend"),
+        )
+
+
+class Jerk(String):
+    """The ends do not take part in the velocity at the start."""
+
+    def conditions(self) -> Sequence[Condition]:
+        velocity, *_ = super().conditions()
+        return velocity, Initial(lambda u, x: u - x), Boundary(lambda u, x: u - x)
+
+
+class Broken(Advection):
+    """A start whose slope does not repeat, for an equation of second order."""
+
+    def equations(self, u: Any) -> Any:
+        return u.t + u.xx
+
+    def conditions(self) -> Sequence[Condition]:
+        return Initial(lambda u, x: u - x * (2 - x)), Periodic("x")
 
 
 class Corner(Heat):
@@ -114,11 +163,37 @@ def test_imposed_values_hold_whatever_the_weights(problem: Residual) -> None:
     assert float(losses["equation"]) > 1e-4
 
 
+@pytest.mark.parametrize("problem", [String(), Beam()], ids=["string", "beam"])
+def test_imposed_derivatives_hold_whatever_the_weights(problem: Residual) -> None:
+    solver = untrained(problem, PINN(), seed=3)
+    soft = untrained(problem, PINN(impose=False))
+    batch = soft.sample(torch.Generator().manual_seed(0))
+    assert set(solver.losses(batch)) == {"equation"}
+    soft.network = solver.network
+    losses = soft.losses(batch)
+    assert max(float(loss) for name, loss in losses.items() if name != "equation") < 1e-25
+    assert float(losses["equation"]) > 1e-4
+
+
+def test_data_that_do_not_meet_or_repeat_stay_to_be_trained() -> None:
+    assert impose(Jerk())[1] == {"initial", "boundary"}
+    assert impose(Broken())[1] == {"periodic_1", "periodic_2"}
+
+
+def test_what_is_imposed_has_size_one_and_vanishes_on_its_faces_alone() -> None:
+    (data,), _ = impose(Beam())
+    x = np.linspace(0, 1, 201)
+    distance = np.array([float(data.distance.subs(symbol("x"), value)) for value in x])
+    assert distance.max() == pytest.approx(1, abs=1e-12)
+    assert distance[1:-1].min() > 0
+    assert np.abs(distance[[0, 1, -1, -2]]).max() < 1e-3
+
+
 def test_what_contradicts_or_is_no_value_stays_to_be_trained() -> None:
     data, imposed = impose(Mixed())
     assert imposed == {"initial"}
-    assert list(data[0].values) == [(1, 0)]
-    assert impose(Advection())[1] == {"initial"}
+    assert list(data[0].given) == [(1, 0, 0)]
+    assert impose(Advection())[1] == {"initial", "periodic"}
 
 
 def test_periodic_fields_repeat_to_rounding() -> None:
