@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import sympy
 import torch
 
 from sciml.errors import UserError
-from sciml.pde.conditions import Condition, Periodic, relations
+from sciml.pde.conditions import Condition, Observed, Periodic, relations
 from sciml.pde.domains import Domain, Part, Points
 from sciml.pde.fields import Array, Derivative, Field, Relation, space_axes, symbol
 from sciml.pde.tracing import trace
@@ -46,6 +47,11 @@ class Term:
         if points.partner is None:
             return value
         return value - self.relation(derivatives(points.partner, needs), arguments)
+
+    def with_numbers(self, numbers: Mapping[sympy.Symbol, sympy.Float]) -> "Term":
+        """Return the term with numbers for symbols."""
+        relation = self.relation
+        return replace(self, relation=Relation(relation.expression.xreplace(numbers), relation.leaves, relation.axes))
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,16 @@ class Residual(Problem):
         sought = [np.full((len(points), 1), float(getattr(self, u.name))) for u in self.unknowns]
         return np.concatenate([self.reference(points), *sought], axis=1)
 
+    def given(self, values: Mapping[str, float]) -> "Residual":
+        """Return the forward problem of an inverse one: equations with numbers for the unknowns, no measurements."""
+        numbers = {symbol(name): sympy.Float(value) for name, value in values.items()}
+        twin = copy.copy(self)
+        for name in ("evaluation", "terms"):
+            vars(twin).pop(name, None)
+        terms = (t for t in self.terms if not isinstance(t.condition, Observed))
+        vars(twin).update(values, unknowns=(), terms=tuple(t.with_numbers(numbers) for t in terms))
+        return twin
+
     def _with_symbols(self, names: Sequence[str]) -> "Residual":
         """Return a copy in whose equations some of the parameters are symbols."""
         axes = self.region.axes
@@ -204,6 +220,7 @@ class Residual(Problem):
 
     def trivial(self) -> Solution:
         constant = self.evaluation[1].mean(axis=0)
+        constant[len(self.fields) :] = [u.guess for u in self.unknowns]
         return Solution(self, lambda points: np.tile(constant, (len(points), 1)), {"constant": constant})
 
     def table(self, solution: Solution) -> Table:
