@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sciml.errors import UserError
+from sciml.pde.conditions import Boundary
 from sciml.pde.domains import Box, Sampling
 from sciml.pde.geometry import Shape
 from sciml.pde.solids import disk, polygon, rectangle
@@ -133,6 +134,24 @@ def test_polygons_and_their_intersections() -> None:
     place = cut.boundary(None).sample(300, generator(), "uniform", REAL).coordinates.numpy()
     assert (np.linalg.norm(place, axis=1) <= 0.9 + 1e-9).all()
     assert (place.sum(axis=1) <= 1 + 1e-9).all()
+
+
+def test_measures_of_parts() -> None:
+    plate = Shape(rectangle((0, 0), (2, 1)) - disk((0.5, 0.5), 0.25), t=(0, 3))
+    box = Box(x=(0, 2), y=(0, 1), t=(0, 3))
+    right = Boundary(lambda u: u, at=lambda x: x > 1.9).part(plate)
+    area, outline = 2 - np.pi / 16, 6 + np.pi / 2
+    for part, expected, accuracy in (
+        (box.interior(), 6, 1e-15),
+        (box.start(), 2, 1e-15),
+        (box.boundary(None), 18, 1e-15),
+        (box.opposite("x"), 3, 1e-15),
+        (plate.interior(), 3 * area, 1e-3),
+        (plate.start(), area, 1e-3),
+        (plate.boundary(None), 3 * outline, 1e-2),
+        (right, 3 * 1.2, 2e-2),
+    ):
+        assert part.measure() == pytest.approx(expected, rel=accuracy)
 
 
 CONTAINED = """

@@ -51,6 +51,10 @@ class Part(ABC):
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
         """Return about n points on the generator's device."""
 
+    @abstractmethod
+    def measure(self) -> float:
+        """Return the volume, or the area, length or number of points of a part without one."""
+
 
 class Domain(ABC):
     """A region of space, or of space and time, with named axes; time is the axis called ``t``."""
@@ -174,6 +178,11 @@ class Faces(Part):
         points = Points(torch.cat(parts), {name: torch.cat(values) for name, values in extras.items()})
         return points if method == "grid" else points[_in_turn(len(self.faces), count, n).to(generator.device)]
 
+    def measure(self) -> float:
+        extents = np.ptp(self.box.bounds, axis=1)
+        faces = [float(np.delete(extents, axis).prod()) for axis, _ in self.faces]
+        return sum(faces) if faces else float(extents.prod())
+
 
 @dataclass(frozen=True)
 class Opposite(Part):
@@ -187,6 +196,9 @@ class Opposite(Part):
         high = low.clone()
         high[:, self.axis] = self.box.bounds[self.axis, 1]
         return Points(low, partner=high)
+
+    def measure(self) -> float:
+        return Faces(self.box, ((self.axis, 0),)).measure()
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,9 @@ class Scattered(Part):
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
         to = {"dtype": dtype, "device": generator.device}
         return Points(torch.as_tensor(self.points).to(**to), {"observed": torch.as_tensor(self.values).to(**to)})
+
+    def measure(self) -> float:
+        return float(len(self.points))
 
 
 def unit_points(n: int, dimension: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Tensor:

@@ -106,6 +106,14 @@ class Region(Part):
             raise UserError(f"a condition matches no point: none of {candidates} lies inside the shape")
         return Points(found if method == "grid" else found[:n])
 
+    def measure(self) -> float:
+        """Return the share of a Sobol sequence of 131 072 points that lies inside, times the bounding box's volume."""
+        generator = torch.Generator().manual_seed(0)
+        found, drawn = self._inside(MOST_CANDIDATES, generator, "sobol", torch.float64)
+        extents = np.ptp(self.shape.bounds, axis=1)
+        free = extents if self.fixed is None else np.delete(extents, self.fixed[0])
+        return float(free.prod()) * len(found) / drawn
+
     def _inside(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> tuple[Tensor, int]:
         bounds = torch.as_tensor(self.shape.bounds, dtype=torch.float64, device=generator.device)
         free = len(bounds) - (self.fixed is not None)
@@ -147,6 +155,14 @@ class Surface(Part):
         if not len(chosen):
             raise UserError("a boundary condition matches no point: the shape has no boundary")
         return self._points(points[chosen], (normals * side[:, None])[chosen], generator, method, dtype)
+
+    def measure(self) -> float:
+        """Return the share of 131 072 points on the combined solids' boundaries that lies on this, times their size."""
+        density = MOST_CANDIDATES / self.shape.solid.diam ** (len(self.shape.space) - 1)
+        rng = np.random.default_rng(0)
+        drawn = [outline(part, density, rng) for part in leaves(self.shape.solid)]
+        time = 1.0 if "t" not in self.shape.axes else float(np.ptp(self.shape.bounds[-1]))
+        return time * sum(np.count_nonzero(self._side(points, normals)) for points, normals in drawn) / density
 
     def _points(
         self,
