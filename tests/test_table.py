@@ -54,7 +54,7 @@ def write_run(
         "errors": {"relative_l2": error, "max": 7.0},
         "seconds": {"setup": 1.0, "train": train, "evaluate": 0.5},
         "cpu_seconds": 12.0,
-        "stop_reason": "schedule ended",
+        "stop_reason": "schedule",
         "notes": {"parameters": 1234},
     }
     (folder / "metrics.json").write_text(json.dumps(content | metrics))
@@ -81,6 +81,8 @@ def run_of(solver="pinn", kind="neural", seed=0, error=1e-3, train=10.0, curve=(
         stop_reason=failure or "schedule",
         train=train,
         evaluate=0.5,
+        whole=train + 0.5,
+        caveats=(),
         parameters=None,
         device="cpu",
         threads=1,
@@ -319,8 +321,8 @@ def test_remarks_say_which_runs_a_limit_ended(tmp_path):
     for seed, reason in enumerate(("max_seconds", "schedule", "max_seconds", "max_steps")):
         write_run(tmp_path / str(seed), seed=seed, stop_reason=reason)
     assert remarks(tmp_path)[:2] == [
-        "- heat with pinn: stopped by max\\_seconds in 2 of 4 seeds",
-        "- heat with pinn: stopped by max\\_steps in 1 of 4 seeds",
+        "- † heat with pinn: stopped by max\\_seconds in 2 of 4 seeds",
+        "- † heat with pinn: stopped by max\\_steps in 1 of 4 seeds",
     ]
 
 

@@ -28,6 +28,7 @@ class Benchmark(Configured):
         problem_parameters: parameters by the problem's name.
         solver_parameters: parameters by the solver's name.
         trainer: settings of every training.
+        targets: ``{problem: {solver: {error: ..., seconds: ...}}}``, what the table compares the medians with.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Benchmark(Configured):
         problem_parameters: Mapping[str, Settings] | None = None,
         solver_parameters: Mapping[str, Settings] | None = None,
         trainer: Settings | None = None,
+        targets: Mapping[str, Mapping[str, Settings]] | None = None,
     ) -> None:
         self.problem = tuple(dict.fromkeys(problem))
         self.solver = tuple(dict.fromkeys(solver))
@@ -55,3 +57,4 @@ class Benchmark(Configured):
         self.problem_parameters = problem_parameters or {}
         self.solver_parameters = solver_parameters or {}
         self.trainer = trainer or {}
+        self.targets = targets or {}

@@ -10,6 +10,7 @@ import numpy as np
 from sciml.bench.cells import Entry, Misfit, Plan, read_plan
 from sciml.bench.records import Result, first_reached, is_run_folder, read_result
 from sciml.bench.stats import Estimate, geometric_mean, leaders
+from sciml.bench.targets import Target, Verdict
 from sciml.problem import Problem
 
 KINDS = ("classical", "neural", "peer", "trivial")
@@ -46,6 +47,7 @@ class Row:
         runs: the runs that came to an end, one per seed.
         steps: its ladder, as far as it ran, coarse to fine.
         verdict: what the table says of it.
+        target: what the suite expects of it.
     """
 
     solver: str
@@ -55,6 +57,7 @@ class Row:
     runs: tuple[Result, ...] = ()
     steps: tuple[Step, ...] = ()
     verdict: str = ""
+    target: Target | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -154,6 +157,13 @@ class Board:
         return tuple(r for r in self.runs if r.failure is not None)
 
     @property
+    def targets(self) -> tuple[Verdict, ...]:
+        """What the suite expects, met or not."""
+        rows = [(section.title, row) for section in self.sections for row in section.rows]
+        tried = [Verdict(title, r.solver, r.target, r.planned, r.runs) for title, r in rows if r.target]
+        return (*tried, *(Verdict(m.problem, m.solver, m.target) for m in self.misfits if m.target))
+
+    @property
     def headline(self) -> str:
         """Who wins how often."""
         outcomes = [s.outcome for s in self.sections]
@@ -172,6 +182,7 @@ class _Group:
     seeds: set[int] = field(default_factory=set)
     runs: dict[int, Result] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    target: Target | None = None
 
 
 @dataclass
@@ -246,7 +257,7 @@ def _with_step(row: Row) -> str:
 
 def _row(solver: str, config: str, group: _Group) -> Row:
     runs = tuple(run for _, run in sorted(group.runs.items()))
-    return Row(solver, group.kind, config, len(group.seeds), runs, tuple(group.steps))
+    return Row(solver, group.kind, config, len(group.seeds), runs, tuple(group.steps), "", group.target)
 
 
 def _gather(folder: Path, found: _Gathered) -> None:
@@ -271,6 +282,7 @@ def _subfolders(folder: Path) -> Iterator[Path]:
 def _add_entry(root: Path, entry: Entry, found: _Gathered) -> None:
     group = found.group(entry.problem, entry.question, entry.solver, entry.config, entry.kind)
     runs = {cell.folder: read_result(root / cell.folder) for cell in entry.runs()}
+    group.target = entry.target or group.target
     found.unfinished.extend(root / folder for folder, run in runs.items() if run is None)
     group.seeds.update(cell.seed for cell in entry.cells)
     group.runs |= {cell.seed: run for cell in entry.cells if (run := runs[cell.folder])}

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sciml.bench.targets import Target
 from sciml.configuration.compose import config_hash, config_of, typed
 from sciml.errors import UserError
 from sciml.files import write_text
@@ -46,7 +47,7 @@ class Rung:
 class Entry:
     """One row of the table: a pair that fits, its seeds, and its ladder from coarse to fine.
 
-    ``question`` tells problems of one name but other parameters apart.
+    ``question`` tells problems of one name but other parameters apart; ``target`` is what a suite expects.
     """
 
     problem: str
@@ -56,6 +57,7 @@ class Entry:
     config: str
     cells: tuple[Cell, ...]
     rungs: tuple[Rung, ...] = ()
+    target: Target | None = None
 
     def runs(self) -> tuple[Cell, ...]:
         """Return the cells of all seeds and then of the ladder."""
@@ -70,6 +72,7 @@ class Misfit:
     solver: str
     kind: Kind
     reason: str
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,13 @@ def as_text(problem: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in problem.items() if key != "name")
 
 
-def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping[str, Any]) -> Entry | Misfit:
+def pair(
+    problem: Chosen,
+    solver: Chosen,
+    seeds: Sequence[int],
+    trainer: Mapping[str, Any],
+    target: Target | None = None,
+) -> Entry | Misfit:
     """Plan the runs of one pair.
 
     Args:
@@ -148,6 +157,7 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
         solver: the solver.
         seeds: the seeds of solvers that depend on one; others run the first alone.
         trainer: settings of the training.
+        target: what is expected of it.
 
     Raises:
         UserError: the training refuses its settings.
@@ -156,7 +166,7 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
     training = Training(**typed(Training, trainer))
     reason = misfit(problem.made, method)
     if reason:
-        return Misfit(problem.name, solver.name, method.kind, reason)
+        return Misfit(problem.name, solver.name, method.kind, reason, target)
 
     def cell(seed: int, step: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
         chosen = type(method)(**{**method.settings, **step}) if step else method
@@ -189,6 +199,7 @@ def pair(problem: Chosen, solver: Chosen, seeds: Sequence[int], trainer: Mapping
             for parameter, values in method.ladder.items()
             for value in values
         ),
+        target=target,
     )
 
 

@@ -101,7 +101,7 @@ def _listed(value: Any) -> tuple[Any, ...]:
 
 def _require_known(key: str) -> None:
     arguments = classes(Path(__file__).with_name("benchmark.py"))["Benchmark"].parameters()
-    known = [*(k for k in arguments if "parameters" not in k and k != "trainer"), "suite"]
+    known = [*(k for k in arguments if "parameters" not in k and k not in ("trainer", "targets")), "suite"]
     if key not in known:
         nested = ", ".join(f"{g}.<parameter>" for g in _GROUPS)
         near = did_you_mean(key, known) or did_you_mean(key.partition(".")[0], _GROUPS)

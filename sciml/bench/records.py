@@ -14,6 +14,7 @@ from sciml.bench.cells import Entry, as_text, fingerprint
 from sciml.configuration.compose import read_config
 from sciml.errors import UserError
 from sciml.registry import find
+from sciml.runs.caveats import caveats
 from sciml.runs.folder import CONFIG, METRICS, PROVENANCE, read_metrics, write_json
 
 
@@ -38,6 +39,8 @@ class Result:
         stop_reason: why it ended.
         train: seconds of training or solving.
         evaluate: seconds of evaluating the answer where it is scored.
+        whole: seconds from the call of the solver to the evaluated answer.
+        caveats: in what the answer falls short of what was asked for.
         parameters: number of trained parameters, None where there are none.
         device: what it ran on.
         threads: of PyTorch; None where not known, as the next.
@@ -63,6 +66,8 @@ class Result:
     stop_reason: str
     train: float
     evaluate: float
+    whole: float
+    caveats: tuple[str, ...]
     parameters: int | None
     device: str
     threads: int | None
@@ -98,12 +103,13 @@ def read_result(folder: Path) -> Result | None:
     if metrics is None or metrics["status"] == "interrupted":
         return None
     config = dataclasses.asdict(read_config(folder / CONFIG)) if (folder / CONFIG).exists() else None
-    train, evaluate = (_number(metrics["seconds"].get(name)) for name in ("train", "evaluate"))
+    train, evaluate, whole = (_number(metrics["seconds"].get(name)) for name in ("train", "evaluate", "whole"))
     error = _number(metrics["errors"].get(metrics["primary"]))
     answered = metrics["status"] == "ok" and error >= 0
     reason = str(metrics["stop_reason"] or "")
     origin = _origin(folder / PROVENANCE)
-    parameters = metrics.get("notes", {}).get("parameters")
+    notes = metrics.get("notes", {})
+    parameters = notes.get("parameters")
     return Result(
         folder=folder,
         problem=metrics["problem"],
@@ -121,6 +127,8 @@ def read_result(folder: Path) -> Result | None:
         stop_reason=reason,
         train=train,
         evaluate=evaluate,
+        whole=whole,
+        caveats=caveats({"stop_reason": reason, **notes}),
         parameters=None if parameters is None else int(parameters),
         device=origin.get("device", ""),
         threads=origin.get("threads"),

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from sciml.bench.board import Board, Row, Section
 from sciml.bench.figures import work_precision
+from sciml.bench.numbers import plain, seconds_text
 from sciml.bench.records import Result
 from sciml.bench.stats import FLOOR
+from sciml.bench.targets import COLUMNS, headline, target_data, target_texts
 from sciml.files import write_text
+from sciml.runs.caveats import MARK
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def terminal() -> "Console":
@@ -56,7 +60,7 @@ class _Column:
 
 def columns(section: Section) -> list[_Column]:
     """Return the columns of a problem's table."""
-    times = [_Column(f"s to {_plain(t)}") for t in section.thresholds]
+    times = [_Column(f"s to {plain(t)}") for t in section.thresholds]
     return [
         _Column("solver", False),
         _Column("kind", False),
@@ -84,8 +88,8 @@ def texts(row: Row, section: Section) -> list[str]:
         row.kind,
         _error(row),
         f"{row.finished}/{row.planned}",
-        _seconds(row.median("train")) if trains else "–",
-        _seconds(row.median("evaluate" if trains else "seconds")),
+        seconds_text(row.median("train")) if trains else "–",
+        seconds_text(row.median("evaluate" if trains else "seconds")),
         *(_reached(row, threshold) for threshold in section.thresholds),
         f"{run.parameters:,}" if run and run.parameters is not None else "–",
         run.device if run else "–",
@@ -96,25 +100,34 @@ def texts(row: Row, section: Section) -> list[str]:
 
 def show(board: Board, console: "Console") -> None:
     """Print the table."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     for section in board.sections:
-        table = Table(
-            title=Text(section.title, style="bold"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
+        table = _table(section.title)
         for column in columns(section):
             table.add_column(column.title, justify="right" if column.numeric else "left")
         for row in section.rows:
             table.add_row(*map(Text, texts(row, section)), style="bold" if row.verdict else "")
         console.print(table)
+    if board.targets:
+        table = _table(headline(board.targets))
+        for name in COLUMNS:
+            table.add_column(name)
+        for verdict in board.targets:
+            table.add_row(*map(Text, target_texts(verdict)))
+        console.print(table)
     for line in _remarks(board):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(board.headline, style="bold"), soft_wrap=True)
+
+
+def _table(title: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Text(title, style="bold")
+    return Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def markdown(board: Board, figures: dict[str, Path]) -> str:
@@ -132,6 +145,10 @@ def markdown(board: Board, figures: dict[str, Path]) -> str:
                 f"![Error against seconds on {_escape(section.title)}]({figures[section.title].as_posix()})",
                 "",
             ]
+    if board.targets:
+        lines += [f"## {headline(board.targets)}", "", "| " + " | ".join(COLUMNS) + " |"]
+        lines += ["|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(map(_escape, target_texts(v))) + " |" for v in board.targets] + [""]
     lines += [f"- {_escape(line)}" for line in _remarks(board)]
     return "\n".join(lines) + "\n"
 
@@ -145,7 +162,7 @@ def comma_separated(board: Board) -> str:
             data = _row_data(section, row)
             del data["errors"]
             reached = data.pop("seconds_to")
-            data |= {f"seconds_to_{_plain(t)}": reached.get(_plain(t), "") for t in thresholds}
+            data |= {f"seconds_to_{plain(t)}": reached.get(plain(t), "") for t in thresholds}
             records.append({k: "" if v is None else v for k, v in data.items()})
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(records[0]) if records else [], lineterminator="\n")
@@ -169,6 +186,7 @@ def as_data(board: Board) -> dict[str, Any]:
                 }
                 for s in board.sections
             ],
+            "targets": [target_data(v) for v in board.targets],
             "misfits": [asdict(m) for m in board.misfits],
             "failed": [{"run": str(r.folder), "reason": r.failure} for r in board.failed],
             "unfinished": [str(path) for path in board.unfinished],
@@ -191,7 +209,7 @@ def _row_data(section: Section, row: Row) -> dict[str, Any]:
         "seeds_planned": row.planned,
         "train_seconds": row.median("train"),
         "evaluate_seconds": row.median("evaluate"),
-        "seconds_to": {_plain(t): _or_text(row.seconds_to(t)) for t in section.thresholds},
+        "seconds_to": {plain(t): _or_text(row.seconds_to(t)) for t in section.thresholds},
         "parameters": run.parameters if run else None,
         "device": run.device if run else None,
         "config": row.config,
@@ -225,7 +243,7 @@ def _remarks(board: Board) -> Iterator[str]:
         names = ", ".join(run.folder.name for run in runs)
         yield f"Failed, infinite error: {problem} with {solver}: {reason} ({names})"
     for section in board.sections:
-        yield from (f"{section.title} with {line}" for row in section.rows for line in _cut(row))
+        yield from (f"{MARK.strip()} {section.title} with {line}" for row in section.rows for line in _shortfalls(row))
     yield from (f"Unfinished, not counted: {path}" for path in board.unfinished)
     estimates = [row.estimate for section in board.sections for row in section.rows]
     if any(e and math.isfinite(e.mean) and not e.bounded for e in estimates):
@@ -242,12 +260,11 @@ def _remarks(board: Board) -> Iterator[str]:
         yield f"Latest call of sciml bench: {given}"
 
 
-def _cut(row: Row) -> Iterator[str]:
-    """Yield which limits of the training, the fields ``max_...`` of its settings, ended runs of a row."""
-    reasons = [run.stop_reason for run in row.answered]
-    for reason in sorted({r for r in reasons if r.startswith("max_")}):
-        seeds = f"{reasons.count(reason)} of {row.planned} seed{'s' * (row.planned != 1)}"
-        yield f"{row.solver}: stopped by {reason} in {seeds}"
+def _shortfalls(row: Row) -> Iterator[str]:
+    """Yield in what the answers of a row fall short of what was asked for."""
+    said = [caveat for run in row.answered for caveat in run.caveats]
+    for caveat in sorted(set(said)):
+        yield f"{row.solver}: {caveat} in {said.count(caveat)} of {row.planned} seed{'s' * (row.planned != 1)}"
 
 
 def _origins(board: Board) -> dict[str, list[str]]:
@@ -263,6 +280,10 @@ def _origins(board: Board) -> dict[str, list[str]]:
 
 
 def _error(row: Row) -> str:
+    return _interval(row) + (MARK if any(run.caveats for run in row.answered) else "")
+
+
+def _interval(row: Row) -> str:
     estimate = row.estimate
     if estimate is None:
         return "unfinished"
@@ -278,16 +299,7 @@ def _error(row: Row) -> str:
 
 def _reached(row: Row, threshold: float) -> str:
     seconds = row.seconds_to(threshold)
-    return "not reached" if math.isinf(seconds) else _seconds(seconds)
-
-
-def _seconds(seconds: float) -> str:
-    return "–" if math.isnan(seconds) else f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
-
-
-def _plain(threshold: float) -> str:
-    mantissa, _, exponent = f"{threshold:e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+    return "not reached" if math.isinf(seconds) else seconds_text(seconds)
 
 
 def _stem(title: str) -> str:

@@ -16,6 +16,7 @@ from sciml.bench.board import assemble
 from sciml.bench.cells import Cell, Chosen, Entry, Misfit, Plan, pair
 from sciml.bench.records import is_complete, read_result, record_failure
 from sciml.bench.render import publish, terminal
+from sciml.bench.targets import Target, read_target
 from sciml.configuration.choices import CONFIGS, choose, read_yaml
 from sciml.configuration.compose import typed
 from sciml.errors import UserError, did_you_mean
@@ -54,7 +55,12 @@ def make_plan(choices: Benchmark) -> Plan:
     """
     problems = _load("problem", choices.problem, choices.problem_parameters)
     solvers = _load("solver", choices.solver, choices.solver_parameters)
-    planned = [pair(problem, solver, choices.seed, choices.trainer) for problem in problems for solver in solvers]
+    targets = _targets(choices.targets)
+    planned = [
+        pair(problem, solver, choices.seed, choices.trainer, targets.get((problem.word, solver.word)))
+        for problem in problems
+        for solver in solvers
+    ]
     return Plan(
         entries=tuple(p for p in planned if isinstance(p, Entry)),
         misfits=tuple(p for p in planned if isinstance(p, Misfit)),
@@ -65,6 +71,17 @@ def make_plan(choices: Benchmark) -> Plan:
             "memory_gib": _memory(choices),
         },
     )
+
+
+def _targets(given: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[tuple[str, str], Target]:
+    """Return the targets by problem and solver; those of pairs that are not asked for do no harm."""
+    found = {}
+    for problem, each in given.items():
+        choose("problem", problem)
+        for solver, target in each.items():
+            choose("solver", solver)
+            found[problem, solver] = read_target(problem, solver, target)
+    return found
 
 
 def _load(group: Group, words: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> list[Chosen]:

@@ -54,12 +54,14 @@ class Outcome:
         errors: every score by name.
         train: seconds of solving.
         evaluate: seconds that the answer took where it was scored.
+        whole: seconds from the call of the solver to the evaluated answer, its set-up included.
     """
 
     solution: Solution
     errors: Mapping[str, float]
     train: float
     evaluate: float
+    whole: float
 
 
 def measure(problem: Problem, solver: Solver[Any], context: Context) -> Outcome:
@@ -70,11 +72,12 @@ def measure(problem: Problem, solver: Solver[Any], context: Context) -> Outcome:
     """
     began = time.perf_counter()
     solution = solver.solve(problem, context)
-    train = solution.notes.get("seconds", time.perf_counter() - began)
+    solve = time.perf_counter() - began
+    train = solution.notes.get("seconds", solve)
     errors, evaluate = judge(problem, solution, context.seed)
     if not np.isfinite(errors[problem.primary]):
         raise SolveError(f"the {problem.primary} of {solver.name} is not a finite number")
-    return Outcome(solution, errors, float(train), evaluate)
+    return Outcome(solution, errors, float(train), evaluate, solve + evaluate)
 
 
 def judge(problem: Problem, solution: Solution, seed: int) -> tuple[Mapping[str, float], float]:
@@ -139,7 +142,11 @@ class Record:
         self.origin |= {key: notes.get(key, self.origin[key]) for key in ("device", "precision")}
         self.metrics |= {"status": "ok", "errors": dict(outcome.errors), "notes": notes}
         self.metrics["stop_reason"] = notes.get("stop_reason", "solved")
-        self.metrics["seconds"] |= {"train": outcome.train, "evaluate": outcome.evaluate}
+        self.metrics["seconds"] |= {
+            "train": outcome.train,
+            "evaluate": outcome.evaluate,
+            "whole": outcome.whole,
+        }
 
     def fail(self, error: BaseException) -> None:
         """Take the error that ended a run."""
@@ -236,7 +243,7 @@ def _begin(
         "primary": problem.primary,
         "thresholds": list(problem.thresholds),
         "errors": {},
-        "seconds": {"setup": None, "train": None, "evaluate": None},
+        "seconds": {"setup": None, "train": None, "evaluate": None, "whole": None},
         "cpu_seconds": None,
         "stop_reason": None,
         "notes": {},

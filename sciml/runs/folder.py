@@ -9,7 +9,8 @@
   ``status`` (ok, failed, interrupted), ``problem``, ``solver``, ``kind``, ``deterministic``, ``seed``,
   ``config_hash``, ``thresholds`` (errors to which a benchmark counts seconds),
   ``errors`` (every score by name), ``primary`` (the name of the score that tables show),
-  ``seconds`` (``setup``, ``train``, ``evaluate``), ``cpu_seconds``, ``stop_reason``,
+  ``seconds`` (``setup``: imports and the reference; ``train``; ``evaluate``; ``whole``: from the call of the
+  solver to the evaluated answer, of the last process alone), ``cpu_seconds``, ``stop_reason``,
   ``notes`` (what the solver says of itself), ``warnings`` (what is odd about the problem's definition);
 - ``solution.h5``, ``history.csv``, ``checkpoints/``, ``figures/``, ``log.txt``.
 """
