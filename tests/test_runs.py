@@ -51,7 +51,7 @@ def test_a_run_folder_holds_everything(folder: Path):
     keys = ("status", "problem", "solver", "kind", "seed", "primary")
     assert [metrics[k] for k in keys] == ["ok", "heat", "spectral", "classical", 3, "relative_l2"]
     assert metrics["errors"]["relative_l2"] < 1e-4
-    assert metrics["seconds"].keys() == {"setup", "train", "evaluate"}
+    assert metrics["seconds"].keys() == {"setup", "train", "evaluate", "whole"}
     assert all(value >= 0 for value in metrics["seconds"].values())
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["versions"]["torch"]
