@@ -10,8 +10,8 @@ from scipy.sparse.linalg import splu
 
 from sciml.errors import SolveError
 
-DENSE = 1.5
-"""Where rows have more non-zeros than this times sqrt(n), sparse factors fill up and LAPACK is faster."""
+DENSE = 0.5
+"""Where more than this share of the entries is not zero, LAPACK is faster than sparse factors."""
 STEPS = 50
 LEAST_SQUARES = 1500
 """The most unknowns for which least squares are worth their time."""
@@ -31,7 +31,7 @@ class Factor:
         n = len(matrix.indptr) - 1
         if not np.isfinite(matrix.data).all():
             raise SolveError("the linearisation is not finite")
-        if matrix.nnz > DENSE * n**1.5:
+        if matrix.nnz > DENSE * n**2:
             dense = matrix.toarray()
             getrf, getrs = linalg.get_lapack_funcs(("getrf", "getrs"), (dense,))
             lu, pivots, zero = getrf(dense)
