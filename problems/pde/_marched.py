@@ -1,0 +1,100 @@
+"""Periodic problems without a closed form, whose reference is marched in Fourier space and stored."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
+
+import h5py
+import numpy as np
+from scipy import fft
+
+from sciml.pde.collocation import Fourier, GridFunction, Pieces, lobatto
+from sciml.pde.fields import Derivative
+from sciml.pde.semilinear import Grid, Semilinear
+from sciml.references import reference_file
+from sciml.views.residual import Residual
+
+from ._exponential import March, dyadic
+
+COARSEST = 16
+COUNT = 16
+"""Chebyshev points of each interval of time."""
+
+
+class Modes:
+    """The Fourier modes of a solution at Chebyshev points of intervals of time.
+
+    Args:
+        breaks: ends of the intervals.
+        kept: the wave numbers of the modes kept, in units of one per period, shape (modes, space axes); the last
+            is not negative.
+        values: shape (moments, fields, modes).
+    """
+
+    def __init__(self, breaks: np.ndarray, kept: np.ndarray, values: np.ndarray) -> None:
+        self.breaks, self.kept, self.values = breaks, kept, values
+
+    @classmethod
+    def of(cls, march: March, tolerance: float) -> "Modes":
+        """Return the modes above a tolerance at as few moments as carry them."""
+        breaks = dyadic(march, [march.breaks[0], march.breaks[-1]], COUNT, tolerance)
+        values = march(Pieces(breaks, lobatto(COUNT)).nodes)
+        size = np.abs(values).max(axis=(0, 1))
+        where = size > 0.01 * tolerance * size.max()
+        signed = fft.fftfreq(size.shape[0], 1 / size.shape[0]).round().astype(int) if size.ndim > 1 else None
+        kept = np.argwhere(where)
+        if signed is not None:
+            kept[:, :-1] = signed[kept[:, :-1]]
+        return cls(breaks, kept, values[..., where])
+
+    def function(self, problem: Residual) -> GridFunction:
+        """Return the solution that they make."""
+        half = int(np.abs(self.kept).max())
+        n, d = 2 * half + 1, self.kept.shape[1]
+        whole = np.zeros((*self.values.shape[:2], *[n] * (d - 1), half + 1), dtype=complex)
+        whole[(..., *self.kept.T)] = self.values
+        nodal = fft.irfftn(whole, [n] * d, axes=range(-d, 0), norm="forward")
+        bounds = dict(zip(problem.region.axes, problem.region.bounds, strict=True))
+        lines = tuple(
+            Pieces(self.breaks, lobatto(COUNT)) if a == "t" else Fourier(*ends, n) for a, ends in bounds.items()
+        )
+        at = problem.region.index("t")
+        names = [f.name for f in problem.fields]
+        return GridFunction(
+            dict.fromkeys(names, lines), {f: np.moveaxis(nodal[:, k], 0, at) for k, f in enumerate(names)}
+        )
+
+
+def marched(problem: Residual, tolerance: float, modes: int = COARSEST) -> March:
+    """March a problem with so many modes that the highest vanish."""
+    system = Semilinear(problem)
+    while True:
+        march = March(Grid(system, modes), tolerance)
+        if march.run():
+            return march
+        modes *= 2
+
+
+class Marched(Residual):
+    """A periodic problem; its reference is read where its settings are those of a stored file, and else marched."""
+
+    stored: ClassVar[Sequence[tuple[str, str]]] = ()
+    """Names and checksums of files that ``scripts/make_pde_references.py`` made."""
+    tolerance: ClassVar[float] = 1e-13
+    """Of each step, relative to the greatest mode."""
+
+    @cached_property
+    def answer(self) -> GridFunction:
+        """The reference solution."""
+        for name, checksum in self.stored:
+            with h5py.File(reference_file(name, checksum)) as file:
+                if json.loads(str(file.attrs["settings"])) == dict(self.settings):
+                    read = (np.asarray(file[key]) for key in ("breaks", "wave_numbers", "modes"))
+                    return Modes(*read).function(self)
+        return Modes.of(marched(self, self.tolerance), self.tolerance).function(self)
+
+    def reference(self, points: np.ndarray) -> np.ndarray:
+        wanted = [Derivative(f.name, (0,) * points.shape[1]) for f in self.fields]
+        found = self.answer(points, wanted)
+        return np.stack([found[d] for d in wanted], axis=1)

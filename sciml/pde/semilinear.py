@@ -1,0 +1,177 @@
+"""Periodic problems in Fourier space: a stiff linear part, known exactly, and the rest by the grid."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import sympy
+from scipy import fft
+
+from sciml.pde.conditions import Initial, Periodic
+from sciml.pde.domains import Box
+from sciml.pde.fields import Derivative, Relation, space_axes
+from sciml.views.residual import Residual
+
+PAD = 3 / 2
+"""Points per mode where the nonlinear part is no polynomial, so that aliasing cannot be excluded."""
+
+
+class Semilinear:
+    """``M u_t = A u + N(u, x, t)`` read from the equations: M constant and regular, A the linear part at u = 0.
+
+    Raises:
+        ValueError: the problem is not of that form on a periodic box; the message says why.
+    """
+
+    def __init__(self, problem: Residual) -> None:
+        if not isinstance(problem.region, Box) or "t" not in problem.region.axes:
+            raise ValueError("exponential integrators need a Box with time")
+        self.box = problem.region
+        self.axes, self.t = space_axes(self.box.axes), self.box.index("t")
+        self.fields = tuple(f.name for f in problem.fields)
+        if not self.axes or set(self.axes) != set(problem.periodic_axes):
+            raise ValueError("exponential integrators need all space axes periodic")
+        if any(not isinstance(t.condition, Initial | Periodic | None) for t in problem.terms):
+            raise ValueError("exponential integrators need initial and periodic conditions alone")
+        equations = [t.relation for t in problem.terms if t.condition is None]
+        initial = [t.relation for t in problem.terms if isinstance(t.condition, Initial)]
+        self.rate = self._constant(equations, [self._whole(f, 1) for f in self.fields])
+        self.start = self._constant(initial, [self._whole(f, 0) for f in self.fields])
+        self.linear, self.rest = self._split(equations)
+        self.data = [_without(r, r.needs) for r in initial]
+
+    def _whole(self, field: str, rate: int) -> Derivative:
+        return Derivative(field, tuple(rate * (a == "t") for a in self.box.axes))
+
+    def _constant(self, relations: Sequence[Relation], of: Sequence[Derivative]) -> np.ndarray:
+        """Return the constant regular matrix by which relations depend on derivatives, on all others not at all.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if len(relations) != len(of):
+            raise ValueError(f"exponential integrators need as many relations as fields, got {len(relations)}")
+        matrix = np.zeros((len(relations), len(of)))
+        for i, relation in enumerate(relations):
+            for d in relation.needs:
+                if d in of:
+                    partial = relation.partial(d).expression
+                    if partial.free_symbols:
+                        raise ValueError(f"{d.field} is multiplied by {partial}, no constant")
+                    matrix[i, of.index(d)] = float(partial)
+                elif d.order[self.t] or not of[0].order[self.t]:
+                    raise ValueError("exponential integrators need first order in time and initial values alone")
+        if np.linalg.matrix_rank(matrix) < len(of):
+            raise ValueError("exponential integrators need the equations to be solvable for the rates")
+        return matrix
+
+    def _split(self, equations: Sequence[Relation]) -> tuple[dict[Derivative, np.ndarray], list[Relation]]:
+        """Return by derivative a column of the linear part, shape (fields,), and what is left of each equation."""
+        linear: dict[Derivative, np.ndarray] = {}
+        rest = []
+        for i, relation in enumerate(equations):
+            at_zero = dict.fromkeys(relation.leaves.values(), 0)
+            taken = []
+            left = relation.expression
+            for d in relation.needs:
+                slope = relation.partial(d).expression.subs(at_zero)
+                if not slope.free_symbols and slope.is_finite:
+                    linear.setdefault(d, np.zeros(len(self.fields)))[i] = float(slope)
+                    left = left - slope * relation.leaves[d]
+                    taken.append(d)
+            rest.append(Relation(sympy.expand(left), relation.leaves, relation.axes))
+        solved = {d: -np.linalg.solve(self.rate, column) for d, column in linear.items() if not d.order[self.t]}
+        return solved, rest
+
+    @cached_property
+    def density(self) -> float:
+        """Points per mode that keep products of polynomials free of aliasing."""
+        if any(not r.expression.is_polynomial(*r.leaves.values()) for r in self.rest):
+            return PAD
+        degrees = [sympy.Poly(r.expression, *r.leaves.values()).total_degree() for r in self.rest]
+        return (max(1, *degrees) + 1) / 2
+
+
+def _without(relation: Relation, needs: Sequence[Derivative]) -> Relation:
+    """Return a relation with derivatives set to zero."""
+    return Relation(relation.expression.subs({relation.leaves[d]: 0 for d in needs}), {}, relation.axes)
+
+
+class Grid:
+    """The Fourier modes up to ``modes`` along each axis, and the padded grid on which products are formed.
+
+    Coefficients have shape (fields, 2 m + 1, ..., 2 m + 1, m + 1), of real fields, as ``scipy.fft.rfftn``
+    orders them and divided by the number of points.
+
+    Args:
+        system: the problem.
+        modes: m, the highest wave number in units of one per period.
+    """
+
+    def __init__(self, system: Semilinear, modes: int) -> None:
+        self.system, self.modes = system, modes
+        d = len(system.axes)
+        self.points = fft.next_fast_len(int(np.ceil(system.density * (2 * modes + 1))), real=True)
+        signed = np.r_[0 : modes + 1, -modes:0]
+        numbers = [signed] * (d - 1) + [np.arange(modes + 1)]
+        self.places = np.ix_(*[n % self.points for n in numbers])
+        self.shape = tuple(map(len, numbers))
+        self.padded = (*[self.points] * (d - 1), self.points // 2 + 1)
+        bounds = [system.box.bounds[system.box.index(a)] for a in system.axes]
+        waves = [2 * np.pi / (b - a) * n for (a, b), n in zip(bounds, numbers, strict=True)]
+        self.waves = dict(zip(system.axes, np.meshgrid(*waves, indexing="ij"), strict=True))
+        nodes = [a + (b - a) * np.arange(self.points) / self.points for a, b in bounds]
+        self.nodes = dict(zip(system.axes, np.meshgrid(*nodes, indexing="ij"), strict=True))
+        needs = {d for r in system.rest for d in r.needs}
+        self.needs = {d: (system.fields.index(d.field), self._factor(d)) for d in needs}
+
+    def _factor(self, derivative: Derivative) -> np.ndarray:
+        factor = np.ones(self.shape, dtype=complex)
+        for axis, times in zip(self.system.box.axes, derivative.order, strict=True):
+            if axis != "t":
+                factor = factor * (1j * self.waves[axis]) ** times
+        return factor
+
+    @cached_property
+    def operator(self) -> np.ndarray:
+        """The linear part of each mode, shape (fields, fields, *modes)."""
+        n = len(self.system.fields)
+        operator = np.zeros((n, n, *self.shape), dtype=complex)
+        for d, column in self.system.linear.items():
+            operator[:, self.system.fields.index(d.field)] += column.reshape(-1, *[1] * len(self.shape)) * self._factor(
+                d
+            )
+        return operator
+
+    def values(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return values on the padded grid, one array or several in front."""
+        d = len(self.shape)
+        padded = np.zeros((*coefficients.shape[:-d], *self.padded), dtype=complex)
+        padded[(..., *self.places)] = coefficients
+        axes = range(-d, 0)
+        return fft.irfftn(padded, [self.points] * d, axes=axes, norm="forward")
+
+    def coefficients(self, values: np.ndarray) -> np.ndarray:
+        """Return the modes of values on the padded grid."""
+        return fft.rfftn(values, axes=range(-len(self.shape), 0), norm="forward")[(..., *self.places)]
+
+    def initial(self) -> np.ndarray:
+        """Return the coefficients at the start."""
+        t = np.full(self.nodes[self.system.axes[0]].shape, self.system.box.bounds[self.system.t, 0])
+        known = np.stack([r({}, self.nodes | {"t": t}) for r in self.system.data])
+        return self.coefficients(-_solve(self.system.start, known))
+
+    def nonlinear(self, coefficients: np.ndarray, t: float) -> np.ndarray:
+        """Return the modes of the rates that the linear part leaves."""
+        needs = list(self.needs)
+        found = (
+            self.values(np.stack([coefficients[self.needs[d][0]] * self.needs[d][1] for d in needs])) if needs else ()
+        )
+        values = dict(zip(needs, found, strict=True))
+        arguments = self.nodes | {"t": np.broadcast_to(t, self.nodes[self.system.axes[0]].shape)}
+        rest = np.stack([r(values, arguments) for r in self.system.rest])
+        return self.coefficients(-_solve(self.system.rate, rest))
+
+
+def _solve(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.tensordot(np.linalg.inv(matrix), values, 1)
