@@ -7,10 +7,11 @@ from sciml.parameters import Count
 from sciml.pde.conditions import Boundary
 from sciml.pde.domains import Box
 from sciml.pde.fields import laplacian
+from sciml.views.energy import Energy
 from sciml.views.residual import Residual
 
 
-class Poisson2D(Residual):
+class Poisson2D(Residual, Energy):
     """A membrane under a load of one long wave, and of a short one where its amplitude is not zero.
 
     -Δu = 2π² sin(πx) sin(πy) + 2a(kπ)² sin(kπx) sin(kπy) on (0, 1)²,  u = 0 on the boundary
@@ -32,9 +33,15 @@ class Poisson2D(Residual):
         return Box(x=(0, 1), y=(0, 1))
 
     def equations(self, u, x, y):
+        return -laplacian(u) - self.load(x, y)
+
+    def energy(self, u, x, y):
+        return (u.x**2 + u.y**2) / 2 - self.load(x, y) * u
+
+    def load(self, x, y):
         pi, k = torch.pi, self.waves
         long, short = torch.sin(pi * x) * torch.sin(pi * y), torch.sin(k * pi * x) * torch.sin(k * pi * y)
-        return -laplacian(u) - 2 * pi**2 * (long + self.amplitude * k**2 * short)
+        return 2 * pi**2 * (long + self.amplitude * k**2 * short)
 
     def conditions(self):
         return (Boundary(lambda u: u),)
