@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from sciml.solution import Solution
 from sciml.solver import Context, P, Solver
+from sciml.training.gauss_newton import LevenbergMarquardt
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,17 @@ class Phase:
     """A stretch of training with one optimiser.
 
     Args:
-        optimizer: Adam, or L-BFGS with strong Wolfe line search on a fixed batch.
+        optimizer: Adam; L-BFGS with strong Wolfe line search on a fixed batch; or Levenberg-Marquardt (lm) on the
+            residuals, whose batch is drawn anew by ``resample``.
         steps: optimiser steps; for L-BFGS one step is one line search.
-        learning_rate: of Adam; L-BFGS takes its step from the line search.
+        learning_rate: of Adam; the others find the length of their steps themselves.
         decay: Adam's learning rate ends at ``decay * learning_rate``, along a cosine; in (0, 1].
 
     Raises:
         ValueError: no step, or a decay out of its range.
     """
 
-    optimizer: Literal["adam", "lbfgs"]
+    optimizer: Literal["adam", "lbfgs", "lm"]
     steps: int
     learning_rate: float = 1e-3
     decay: float = 1.0
@@ -48,6 +50,8 @@ class Phase:
         """Make the optimiser."""
         if self.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+        if self.optimizer == "lm":
+            return LevenbergMarquardt(parameters)
         # One line search at a time and no stops of torch's: the training looks at its own after every step.
         return torch.optim.LBFGS(
             parameters,
@@ -95,12 +99,20 @@ class NeuralSolver(LightningModule, Solver[P]):
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss terms by name, each a mean over rows; their sum is minimised."""
 
+    def residuals(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return by name the residuals whose mean squares are the losses; a phase of Gauss-Newton needs them."""
+        raise NotImplementedError(f"{self.name} has losses that are no sums of squares")
+
+    def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Draw the batch that follows another one in a phase of Gauss-Newton."""
+        return self.sample(generator)
+
     @abstractmethod
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         """Read the networks, on the device where they are, as a function (n, inputs) -> (n, outputs)."""
 
     resample_every: int = 1
-    """Adam steps between two batches."""
+    """Steps of Adam or of Gauss-Newton between two batches."""
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return one optimiser for each phase; Lightning saves and restores them."""

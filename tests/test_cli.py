@@ -405,7 +405,7 @@ def test_a_signal_ends_a_run_in_one_line(solvers: Path, number: signal.Signals):
 def test_a_killed_command_resumes_to_the_same_bits(tmp_path: Path, rows: int):
     words = (
         *("train", "problem=heat", "solver=pinn", "compare=false", "solver.width=8", "solver.points=64"),
-        *("solver.adam_steps=60", "solver.lbfgs_steps=60", "solver.resample_every=40"),
+        *("solver.method=lbfgs", "solver.adam_steps=60", "solver.steps=60", "solver.resample_every=40"),
         *("trainer.check_every=10", "trainer.checkpoint_every=15"),
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -205,7 +205,7 @@ def test_periodic_fields_repeat_to_rounding() -> None:
 
 
 def test_pinn_solves_heat_and_comes_back_from_its_state() -> None:
-    problem, solver = Heat(), PINN(width=16, depth=2, points=256, adam_steps=200, lbfgs_steps=150)
+    problem, solver = Heat(), PINN(width=16, depth=2, points=256, method="lbfgs", adam_steps=200, steps=150)
     solution = sciml.solve(problem, solver, seed=0, training=Training(accelerator="cpu"))
     assert problem.score(solution)["relative_l2"] < 1e-4
     points = problem.evaluation[0][::97]

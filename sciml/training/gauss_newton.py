@@ -1,6 +1,7 @@
 """Levenberg-Marquardt: Gauss-Newton steps on residuals, damped as far as the last step was foreseen badly."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,21 +10,67 @@ from torch.optim import Optimizer
 
 Residuals = Callable[[bool], tuple[Tensor, Tensor | None]]
 """Returns the residuals, shape (n,), and with True their derivatives by the parameters, shape (n, parameters)."""
-TRIALS = 12
+TRIALS = 16
 """Dampings tried before a step counts as impossible."""
+SHORTEST = 1e-2
+"""The least length of a column of the Jacobian, relative to the longest, to which damping is scaled."""
+PROBE = 0.1
+"""The part of a step after which the curvature along it is measured."""
+BENT = 0.75
+"""The greatest length of the acceleration, doubled, relative to that of the step."""
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """Residuals near one point, ``r(θ + Dδ) ≈ r + J D δ``, with D the inverse lengths of the columns of J.
+
+    Args:
+        value: r, shape (n,).
+        jacobian: ``J D``, shape (n, parameters).
+        scale: the diagonal of D.
+        gram: ``DJᵀJD``, or ``JDDJᵀ`` where that is shorter.
+    """
+
+    value: Tensor
+    jacobian: Tensor
+    scale: Tensor
+    gram: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor, jacobian: Tensor) -> "Linearisation":
+        lengths = jacobian.square().sum(dim=0).sqrt()
+        scale = 1 / lengths.clamp(min=SHORTEST * float(lengths.max()))
+        scaled = jacobian * scale
+        gram = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
+        return cls(value, scaled, scale, gram)
+
+    def solver(self, damping: float) -> Callable[[Tensor], Tensor] | None:
+        """Return the map ``r -> -(DJᵀJD + λ)⁻¹ DJᵀ r``; None where the damped matrix is not positive."""
+        damped = self.gram.clone()
+        damped.diagonal().add_(damping)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if failed:
+            return None
+        jacobian = self.jacobian
+        if len(damped) < jacobian.shape[1]:
+            return lambda r: -jacobian.T @ torch.cholesky_solve(r[:, None], factor)[:, 0]
+        return lambda r: -torch.cholesky_solve((jacobian.T @ r)[:, None], factor)[:, 0]
 
 
 class LevenbergMarquardt(Optimizer):
-    """Minimises ``|r(θ)|²`` by steps ``δ = -(JᵀJ + λ)⁻¹ Jᵀ r``, in the kernel form ``-Jᵀ (JJᵀ + λ)⁻¹ r`` where shorter.
+    """Minimises ``|r(θ)|²`` by damped Gauss-Newton steps, bent along the geodesic of the residuals.
 
-    The damping λ falls where the gain was as foreseen and rises where it was not. Each factorisation serves a
-    few chord steps with fresh residuals, which cost a forward pass each.
-    Source: H. B. Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); K. Madsen, H. B. Nielsen,
-    O. Tingleff, Methods for non-linear least squares problems, 2nd ed. (2004).
+    ``δ = -(JᵀJ + λ D⁻²)⁻¹ Jᵀ r``, in the kernel form ``-D²Jᵀ (J D² Jᵀ + λ)⁻¹ r`` where there are fewer residuals
+    than parameters. The second-order correction ``½ a``, ``a = -(JᵀJ + λ D⁻²)⁻¹ Jᵀ r''(δ, δ)``, costs one evaluation,
+    and a step is refused where it is long: the path bends too much. λ falls where the gain was as foreseen and
+    rises where it was not. Each factorisation serves a few chord steps with fresh residuals.
+    Source: H. B. Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); M. K. Transtrum,
+    J. P. Sethna, Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares minimization (2012),
+    arXiv 1201.5885.
 
     Args:
         parameters: θ.
-        damping: λ at the start, relative to the greatest diagonal element of JᵀJ.
+        damping: λ at the start, relative to the squared lengths of the columns of J.
         chords: steps with each factorisation after the first.
     """
 
@@ -36,49 +83,57 @@ class LevenbergMarquardt(Optimizer):
         group, state = self.param_groups[0], self.state[self._trained[0]]
         value, jacobian = residuals(True)
         assert jacobian is not None
-        loss = value.square().sum()
         here = torch.nn.utils.parameters_to_vector(self._trained).detach()
-        kernel = len(jacobian) < len(here)
-        matrix = jacobian @ jacobian.T if kernel else jacobian.T @ jacobian
-        diagonal = matrix.diagonal()
-        greatest = diagonal.max()
-        scale = torch.finfo(matrix.dtype).eps
-        damping = state.get("damping", group["damping"])
-        growth = 2.0
+        near = Linearisation.of(value, jacobian)
+        least = torch.finfo(value.dtype).eps
+        damping, growth = state.get("damping", group["damping"]), 2.0
         for _ in range(TRIALS):
-            shifted = matrix.clone()
-            shifted.diagonal().add_(damping * greatest)
-            factor, failed = torch.linalg.cholesky_ex(shifted)
-            if not failed:
-                step = _step(factor, jacobian, value, kernel)
-                foreseen = loss - (value + jacobian @ step).square().sum()
-                self._move(here + step)
-                after, _ = residuals(False)
-                new = after.square().sum()
-                gain = float((loss - new) / foreseen)
-                if new < loss and gain > 0:
-                    state["damping"] = max(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), scale)
-                    self._chords(residuals, here + step, after, lambda r: _step(factor, jacobian, r, kernel))
-                    return True
-            damping, growth = max(damping, scale) * growth, growth * 2
+            solve = near.solver(damping)
+            gain, there, after = self._trial(residuals, here, near, solve) if solve else (-1.0, here, value)
+            if solve and gain > 0:
+                state["damping"] = max(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), least)
+                self._chords(residuals, there, after, near.scale, solve)
+                return True
+            damping, growth = max(damping, least) * growth, growth * 2
         self._move(here)
-        state["damping"] = damping
+        state["damping"] = group["damping"]
         return False
 
-    def _chords(self, residuals: Residuals, here: Tensor, value: Tensor, step: Callable[[Tensor], Tensor]) -> None:
+    def _trial(
+        self, residuals: Residuals, here: Tensor, near: Linearisation, solve: Callable[[Tensor], Tensor]
+    ) -> tuple[float, Tensor, Tensor]:
+        """Return the gain relative to the one foreseen, the new point and the residuals there."""
+        value = near.value
+        step = solve(value)
+        slope = near.jacobian @ step
+        self._move(here + PROBE * near.scale * step)
+        curvature = 2 / PROBE * ((residuals(False)[0] - value) / PROBE - slope)
+        acceleration = solve(curvature)
+        if not 2 * acceleration.norm() <= BENT * step.norm():
+            return -1.0, here, value
+        there = here + near.scale * (step + acceleration / 2)
+        self._move(there)
+        after, _ = residuals(False)
+        loss = value.square().sum()
+        foreseen = loss - (value + slope).square().sum()
+        return float((loss - after.square().sum()) / foreseen), there, after
+
+    def _chords(
+        self, residuals: Residuals, here: Tensor, value: Tensor, scale: Tensor, solve: Callable[[Tensor], Tensor]
+    ) -> None:
         """Take further steps with one factorisation while the loss falls to less than half each time."""
         loss = value.square().sum()
         for _ in range(self.param_groups[0]["chords"]):
-            there = here + step(value)
+            there = here + scale * solve(value)
             self._move(there)
             value, _ = residuals(False)
             new = value.square().sum()
             if not new < loss:
                 self._move(here)
                 return
-            enough = new > 0.5 * loss
+            halved = new < loss / 2
             here, loss = there, new
-            if enough:
+            if not halved:
                 return
 
     def _move(self, to: Tensor) -> None:
@@ -86,9 +141,3 @@ class LevenbergMarquardt(Optimizer):
 
     def step(self, closure: Any = None) -> Any:
         raise NotImplementedError("Levenberg-Marquardt needs residuals; call advance")
-
-
-def _step(factor: Tensor, jacobian: Tensor, value: Tensor, kernel: bool) -> Tensor:
-    if kernel:
-        return -jacobian.T @ torch.cholesky_solve(value[:, None], factor)[:, 0]
-    return -torch.cholesky_solve((jacobian.T @ value)[:, None], factor)[:, 0]

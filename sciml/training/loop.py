@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,7 @@ from sciml.neural import NeuralSolver, Phase
 from sciml.problem import Problem
 from sciml.solver import Context
 from sciml.training.checkpoint import last_checkpoint
+from sciml.training.gauss_newton import LevenbergMarquardt
 from sciml.training.history import History
 from sciml.training.objective import Evaluation, LineSearch, Objective
 from sciml.training.signals import Signals
@@ -56,8 +58,9 @@ class Descent(Callback):
         self._limits = Limits.of(context.training)
         self._phases = module.schedule()
         scheduled = sum(phase.steps for phase in self._phases)
+        self._methods = {"adam": self._adam, "lbfgs": self._lbfgs, "lm": self._gauss_newton}
         self._steps = min(scheduled, context.training.max_steps or scheduled)
-        self._before_batch: Tensor | None = None
+        self._resumed: tuple[Tensor, Mapping[str, Tensor] | None] | None = None
 
     @property
     def notes(self) -> dict[str, float | str]:
@@ -72,12 +75,12 @@ class Descent(Callback):
         return {**counted, "stop_reason": s.stop_reason, "precision": self._precision, "device": s.device}
 
     def state_dict(self) -> dict[str, Any]:
-        generator = self._generator.get_state() if self._draws_next else self._before_batch
-        return {**asdict(self.state), "generator": generator}
+        batch = None if self._draws_next else dict(self._objective.drawn)
+        return {**asdict(self.state), "generator": self._generator.get_state(), "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         kept = dict(state_dict)
-        self._before_batch = kept.pop("generator")
+        self._resumed = kept.pop("generator"), kept.pop("batch")
         if (kept["device"] == "cpu") != (self._module.device.type == "cpu"):
             began = kept["device"]
             raise UserError(f"expected to go on where the training began, on {began}; change trainer.accelerator")
@@ -90,7 +93,6 @@ class Descent(Callback):
         self._trainer, self._optimizers = trainer, trainer.optimizers
         self._shared = trainer.world_size > 1
         self._signals.install()
-        fresh = self._before_batch is None
         state, folder, device = self.state, self._context.folder, self._module.device
         state.device = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self._objective = Objective(self._module, trainer.global_rank, trainer.world_size, self._precision == "bf16")
@@ -98,15 +100,16 @@ class Descent(Callback):
         path = folder / "history.csv" if folder and trainer.is_global_zero else None
         self._history = History(path, state.history)
         self._generator = torch.Generator(device).manual_seed(self._context.seed)
-        if self._before_batch is not None:
-            self._generator.set_state(self._before_batch)
-        if not self._draws_next:
-            self._draw()
+        if self._resumed:
+            generator, batch = self._resumed
+            self._generator.set_state(generator)
+            if batch is not None:
+                self._objective.use({name: rows.to(device) for name, rows in batch.items()})
         if state.phase_step and self._phases[state.phase].optimizer == "lbfgs":
             self._search.scale = state.scale
             self._search.start()
         self._objective.closures = state.closures
-        self._started = self._began if fresh else time.perf_counter() - state.seconds
+        self._started = time.perf_counter() - state.seconds if self._resumed else self._began
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._history.close()
@@ -173,7 +176,7 @@ class Descent(Callback):
         if self._shared:
             self._objective.votes = self._votes()
         try:
-            evaluation = (self._adam if phase.optimizer == "adam" else self._lbfgs)(phase, optimizer)
+            evaluation = self._methods[phase.optimizer](phase, optimizer)
         except SolveError as error:
             folder = self._context.folder
             kept = "; the last good checkpoint is kept" if folder and last_checkpoint(folder).exists() else ""
@@ -210,6 +213,12 @@ class Descent(Callback):
         optimizer.step(self._search)
         return start
 
+    def _gauss_newton(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
+        if self._draws_next:
+            self._draw()
+        assert isinstance(optimizer, LevenbergMarquardt)
+        return self._objective.linearised if optimizer.advance(self._objective.residuals) else None
+
     @property
     def _draws_next(self) -> bool:
         """Whether the next step begins with a new batch."""
@@ -217,12 +226,12 @@ class Descent(Callback):
         if state.phase_step == 0:
             return True
         every = self._module.resample_every
-        return self._phases[state.phase].optimizer == "adam" and state.phase_step % every == 0
+        return self._phases[state.phase].optimizer != "lbfgs" and state.phase_step % every == 0
 
     def _draw(self) -> None:
-        if self._module.resample_every > 1 or self._phases[self.state.phase].optimizer == "lbfgs":
-            self._before_batch = self._generator.get_state()  # to draw this batch again on resume
-        self._objective.draw(self._generator)
+        follows = self._phases[self.state.phase].optimizer == "lm" and self.state.phase_step > 0
+        module, drawn = self._module, self._objective.drawn
+        self._objective.use(module.resample(self._generator, drawn) if follows else module.sample(self._generator))
 
     def _check(self, evaluation: Evaluation) -> None:
         """Write a row of the history and report; the time that this takes is not training."""

@@ -1,7 +1,7 @@
 """The loss of a network and its gradient, the same in every process of a training."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sciml.errors import SolveError, UserError
 from sciml.neural import NeuralSolver
+from sciml.pde.tape import recording
 
 
 class Evaluation(NamedTuple):
@@ -44,6 +45,8 @@ class Objective:
         self.agreed = [0.0, 0.0]
         """The share of the processes that has asked for each; all processes know the same."""
         self._rank, self._world = rank, world
+        self.drawn: Mapping[str, Tensor] = {}
+        """The global batch."""
         self._batch: Mapping[str, Tensor] = {}
         device = module.device
         self._cast: AbstractContextManager[Any] = nullcontext()
@@ -52,12 +55,44 @@ class Objective:
         self._one = torch.ones((), dtype=torch.float32, device=device)
         self._bad = torch.zeros((), dtype=torch.float32, device=device)
 
-    def draw(self, generator: torch.Generator) -> None:
-        """Draw the next batch."""
-        batch = self.module.sample(generator)
+    def use(self, batch: Mapping[str, Tensor]) -> None:
+        """Take a global batch."""
+        self.drawn = batch
         if self._world > 1:
             batch = {name: self._rows(name, rows) for name, rows in batch.items()}
         self._batch = batch
+
+    def residuals(self, derivative: bool) -> tuple[Tensor, Tensor | None]:
+        """Return all residuals, whose squares sum to the loss, and their derivatives by the parameters if wanted.
+
+        Raises:
+            SolveError: a residual or its derivative is not finite where the derivative is wanted.
+        """
+        self.closures += 1
+        if not derivative:
+            with torch.no_grad():
+                return self._together(self.module.residuals(self._batch).values()), None
+        with recording(self.parameters) as tape:
+            residuals = self.module.residuals(self._batch)
+            jacobian = self._together(tape.jacobian(r) for r in residuals.values())
+        value = self._together(r.detach() for r in residuals.values())
+        terms = torch.stack([r.detach().square().mean() for r in residuals.values()])
+        self.names = residuals.keys()
+        if self._world > 1:
+            terms = self._average(terms, [])
+        if not (value.isfinite().all() and jacobian.isfinite().all()):
+            raise SolveError(self._blame(terms))
+        self.linearised = Evaluation(float(terms.sum()), terms, [])
+        return value, jacobian
+
+    def _together(self, parts: Iterable[Tensor]) -> Tensor:
+        """Return the rows of all terms, of all processes, divided so that their squares sum to means."""
+        rows = torch.cat([part / math.sqrt(len(part) * self._world) for part in parts])
+        if self._world == 1:
+            return rows
+        shares = [torch.empty_like(rows) for _ in range(self._world)]
+        torch.distributed.all_gather(shares, rows)
+        return torch.cat(shares)
 
     def _rows(self, name: str, rows: Tensor) -> Tensor:
         if rows.ndim == 0:

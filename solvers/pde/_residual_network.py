@@ -21,6 +21,12 @@ from ._imposed import Imposed, impose
 
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
+POOL = 8
+"""Candidates for each point that is drawn anew."""
+OVERFIT = 3.0
+"""The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
+GROWTH = 4
+"""The most points that are taken, relative to those at the start."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,47 @@ class ResidualNetwork(NeuralSolver[Residual]):
             batch |= group.pack(group.part.sample(count, generator, self.sampling, self.real))
         return batch
 
-    def residuals(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        residuals = {}
+    def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Draw points anew, in the interior likelier where residuals are large.
+
+        They come from a pool with probability proportional to ``|r| / mean |r| + 1``. Where the pool's mean square is
+        several times that at the old points, the network has learnt the points and not the equations: there are twice
+        as many points from then on.
+        Source: C. Wu et al., A comprehensive study of non-adaptive and residual-based adaptive sampling for
+        physics-informed neural networks (2023), arXiv 2207.10289.
+        """
+        drawn = self.sample(generator)
         for group in self.groups:
-            points = group.points(batch)
-            derivatives = self.interpreter(points, group.orders)
-            sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
-            points = replace(points, extras={**points.extras, **sought})
-            for term in group.terms:
-                weight = 1.0 if term.condition is None else math.sqrt(self.condition_weight)
-                residuals[term.name] = weight * term.residual(points, derivatives)
+            if group.terms[0].condition is not None:
+                continue
+            count = len(batch[f"{group.name}/coordinates"])
+            pool = group.pack(group.part.sample(POOL * count, generator, self.sampling, self.real))
+            fresh, old = (self._squares(group, rows) for rows in (pool, batch))
+            if fresh.mean() > OVERFIT * old.mean() and count < GROWTH * self.points:
+                count *= 2
+            size = fresh.sqrt()
+            chosen = torch.multinomial(size / size.mean() + 1, count, generator=generator)
+            drawn |= {name: rows[chosen] for name, rows in pool.items()}
+        return drawn
+
+    @torch.no_grad()
+    def _squares(self, group: Group, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the squared residuals of a group, summed over its terms, shape (n,)."""
+        return torch.stack([r.square() for r in self._group(group, batch).values()]).sum(dim=0)
+
+    def residuals(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: rows for group in self.groups for name, rows in self._group(group, batch).items()}
+
+    def _group(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted residuals of the terms of a group, each of shape (n,)."""
+        points = group.points(batch)
+        derivatives = self.interpreter(points, group.orders)
+        sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
+        points = replace(points, extras={**points.extras, **sought})
+        residuals = {}
+        for term in group.terms:
+            weight = 1.0 if term.condition is None else math.sqrt(self.condition_weight)
+            residuals[term.name] = weight * term.residual(points, derivatives)
         return residuals
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
