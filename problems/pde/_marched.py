@@ -19,7 +19,9 @@ from ._exponential import March, dyadic
 
 COARSEST = 16
 COUNT = 16
-"""Chebyshev points of each interval of time."""
+"""Chebyshev points of each interval of time, and of space in one dimension."""
+FLAT = 1e-13
+"""The last Chebyshev coefficients in space, relative to the greatest value."""
 
 
 class Modes:
@@ -50,8 +52,10 @@ class Modes:
 
     def function(self, problem: Residual) -> GridFunction:
         """Return the solution that they make."""
-        half = int(np.abs(self.kept).max())
-        n, d = 2 * half + 1, self.kept.shape[1]
+        half, d = int(np.abs(self.kept).max()), self.kept.shape[1]
+        if d == 1:
+            return self._pieces(problem)
+        n = 2 * half + 1
         whole = np.zeros((*self.values.shape[:2], *[n] * (d - 1), half + 1), dtype=complex)
         whole[(..., *self.kept.T)] = self.values
         nodal = fft.irfftn(whole, [n] * d, axes=range(-d, 0), norm="forward")
@@ -63,6 +67,26 @@ class Modes:
         names = [f.name for f in problem.fields]
         return GridFunction(
             dict.fromkeys(names, lines), {f: np.moveaxis(nodal[:, k], 0, at) for k, f in enumerate(names)}
+        )
+
+    def _pieces(self, problem: Residual) -> GridFunction:
+        """Return a solution in one dimension on pieces, where its value at a point is cheap."""
+        space = 1 - problem.region.index("t")
+        low, high = problem.region.bounds[space]
+        flat = self.values.reshape(-1, self.values.shape[-1])
+
+        def at(x: np.ndarray) -> np.ndarray:
+            phase = 2 * np.pi / (high - low) * np.outer(self.kept[:, 0], x - low)
+            twice = np.where(self.kept == 0, 1, 2)
+            return (flat.real @ (twice * np.cos(phase)) - flat.imag @ (twice * np.sin(phase))).T
+
+        x = Pieces(dyadic(at, [*np.linspace(low, high, 9)], COUNT, FLAT), lobatto(COUNT))
+        values = at(x.nodes).T.reshape(*self.values.shape[:2], -1)
+        lines = (x, Pieces(self.breaks, lobatto(COUNT)))[:: 1 if space == 0 else -1]
+        names = [f.name for f in problem.fields]
+        return GridFunction(
+            dict.fromkeys(names, lines),
+            {f: values[:, k].T if space == 0 else values[:, k] for k, f in enumerate(names)},
         )
 
 
@@ -92,7 +116,11 @@ class Marched(Residual):
                 if json.loads(str(file.attrs["settings"])) == dict(self.settings):
                     read = (np.asarray(file[key]) for key in ("breaks", "wave_numbers", "modes"))
                     return Modes(*read).function(self)
-        return Modes.of(marched(self, self.tolerance), self.tolerance).function(self)
+        return Modes.of(marched(self.smooth(), self.tolerance), self.tolerance).function(self)
+
+    def smooth(self) -> Residual:
+        """Return the problem that is marched: the part of this one that no closed form gives."""
+        return self
 
     def reference(self, points: np.ndarray) -> np.ndarray:
         wanted = [Derivative(f.name, (0,) * points.shape[1]) for f in self.fields]

@@ -1,5 +1,6 @@
 """Periodic problems in Fourier space: a stiff linear part, known exactly, and the rest by the grid."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -9,7 +10,7 @@ from scipy import fft
 
 from sciml.pde.conditions import Initial, Periodic
 from sciml.pde.domains import Box
-from sciml.pde.fields import Derivative, Relation, space_axes
+from sciml.pde.fields import Derivative, Relation, space_axes, symbol
 from sciml.views.residual import Residual
 
 PAD = 3 / 2
@@ -71,15 +72,15 @@ class Semilinear:
         rest = []
         for i, relation in enumerate(equations):
             at_zero = dict.fromkeys(relation.leaves.values(), 0)
-            taken = []
             left = relation.expression
             for d in relation.needs:
                 slope = relation.partial(d).expression.subs(at_zero)
                 if not slope.free_symbols and slope.is_finite:
                     linear.setdefault(d, np.zeros(len(self.fields)))[i] = float(slope)
-                    left = left - slope * relation.leaves[d]
-                    taken.append(d)
-            rest.append(Relation(sympy.expand(left), relation.leaves, relation.axes))
+                    leaf = relation.leaves[d]
+                    straight = relation.partial(d).expression == slope
+                    left = left.subs(leaf, 0) if straight else left - slope * leaf
+            rest.append(Relation(left, relation.leaves, relation.axes))
         solved = {d: -np.linalg.solve(self.rate, column) for d, column in linear.items() if not d.order[self.t]}
         return solved, rest
 
@@ -88,7 +89,9 @@ class Semilinear:
         """Points per mode that keep products of polynomials free of aliasing."""
         if any(not r.expression.is_polynomial(*r.leaves.values()) for r in self.rest):
             return PAD
-        degrees = [sympy.Poly(r.expression, *r.leaves.values()).total_degree() for r in self.rest]
+        somewhere = {symbol(a): sympy.Float(1 / math.e) for a in self.box.axes}
+        forms = [r.expression.subs(somewhere).evalf() for r in self.rest]
+        degrees = [sympy.Poly(f, *r.leaves.values()).total_degree() for f, r in zip(forms, self.rest, strict=True)]
         return (max(1, *degrees) + 1) / 2
 
 
