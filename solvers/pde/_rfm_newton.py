@@ -1,0 +1,173 @@
+"""Gauss-Newton for the coefficients of random features."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import linalg
+
+from sciml.errors import SolveError
+from sciml.pde.fields import Derivative
+
+from ._features import Features, Order
+from ._rfm_system import Expansion, Group, Statement, System, Values, combined
+
+RANK = 1e-15
+"""Directions with singular values below this, relative to the greatest, count as free."""
+STEPS = 30
+SMALLEST = 1 / 64
+"""The shortest share of a Newton step that is tried."""
+
+
+class GaussNewton:
+    """Minimises the weighted residuals of a system at given points over the span of given features.
+
+    Rows of one term are divided by their root mean square norm, columns by their norm.
+
+    Args:
+        system: the problem.
+        groups: where its statements are to hold.
+        features: what the fields are made of.
+    """
+
+    def __init__(self, system: System, groups: Sequence[Group], features: Features) -> None:
+        self.system, self.groups, self.features = system, groups, features
+        self.matrices = [features.matrices(g.coordinates, g.orders) for g in groups]
+        self.size = len(features) * len(system.fields)
+
+    def run(self, start: Expansion | None, steps: int = STEPS) -> tuple[Expansion, int]:
+        """Return the solution and the number of steps.
+
+        Args:
+            start: fields to linearise about at first, of any features; None: zero, and the guesses.
+            steps: the most steps.
+
+        Raises:
+            SolveError: a residual is not finite.
+        """
+        unknowns = self.system.guesses if start is None else start.unknowns
+        values = [self._zero(g) if start is None else g.values(start, self.system.fields) for g in self.groups]
+        jacobian, right, weights = self.linearise(values, unknowns, whole=True)
+        y = np.concatenate([np.zeros(self.size), unknowns])
+        y += least_squares(jacobian, right)
+        if self.system.is_linear:
+            return self._expansion(y), 1
+        taken, norm = 1, np.inf
+        while taken < steps:
+            jacobian, right, weights = self.linearise(self._values(y), y[self.size :], whole=False)
+            before, norm = norm, float(np.linalg.norm(right))
+            step = least_squares(jacobian, right)
+            share = self._share(y, step, weights, norm)
+            taken += 1
+            if share == 0:
+                break
+            y = y + share * step
+            foreseen = float(np.linalg.norm(right - jacobian @ step))
+            if share == 1 and (foreseen > 0.9 * norm or norm > 0.9 * before):
+                break
+        return self._expansion(y), taken
+
+    def deviations(self, expansion: Expansion) -> np.ndarray:
+        """Return the standard deviations of the numbers that are sought, shape (unknowns,).
+
+        They are ``sqrt(sum_i P_i^2 s_i^2)``, with P the rows of the Jacobian's pseudo-inverse that belong to the
+        numbers, and s^2 the mean square residual of the term of row i.
+        """
+        if not len(expansion.unknowns):
+            return np.zeros(0)
+        values = [g.values(expansion, self.system.fields) for g in self.groups]
+        jacobian, right, _ = self.linearise(values, expansion.unknowns, whole=False)
+        fields, numbers = jacobian[:, : self.size], jacobian[:, self.size :]
+        explained = np.stack([fields @ least_squares(fields, column) for column in numbers.T], axis=1)
+        inverse = np.linalg.pinv(numbers - explained)
+        counts = [len(g.coordinates) for g in self.groups for _ in g.statements]
+        blocks = np.split(right, np.cumsum(counts)[:-1])
+        squares = np.concatenate([np.full(len(b), np.mean(b * b)) for b in blocks])
+        return np.sqrt(inverse**2 @ squares)
+
+    def linearise(
+        self, values: Sequence[Values], unknowns: np.ndarray, whole: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the weighted Jacobian (rows, columns), minus the weighted residual (rows,), and the weights.
+
+        Args:
+            values: the derivatives of the fields, for each group.
+            unknowns: the numbers that are sought.
+            whole: let the right-hand side be such that fields are solved for, not their changes.
+        """
+        blocks, rights, weights = [], [], []
+        for group, matrices, at in zip(self.groups, self.matrices, values, strict=True):
+            arguments = self.system.numbers(group, unknowns)
+            for s in group.statements:
+                slopes = {d: p(at, arguments) for d, p in s.partials.items()}
+                right = -s.relation(at, arguments)
+                if whole:
+                    right = right + sum(slopes[d] * at[d] for d in slopes)
+                block = self._block(slopes, matrices, s, at, arguments)
+                norm = np.sqrt(np.mean(np.sum(block[:, : self.size] ** 2, axis=1)))
+                weight = 1 / norm if norm else 1.0
+                blocks.append(weight * block)
+                rights.append(weight * right)
+                weights.append(np.full(len(right), weight))
+        jacobian, right = np.concatenate(blocks), np.concatenate(rights)
+        if not (np.isfinite(right).all() and np.isfinite(jacobian).all()):
+            raise SolveError("the residual or its linearisation is not finite")
+        return jacobian, right, np.concatenate(weights)
+
+    def _block(
+        self,
+        slopes: Values,
+        matrices: Mapping[Order, np.ndarray],
+        statement: Statement,
+        values: Values,
+        arguments: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        n = len(next(iter(arguments.values())))
+        count = len(self.features)
+        block = np.zeros((n, self.size + len(statement.sensitivities)))
+        for d, slope in slopes.items():
+            k = self.system.fields[d.field]
+            block[:, k * count : (k + 1) * count] += slope[:, None] * matrices[d.order]
+        for k, sensitivity in enumerate(statement.sensitivities):
+            if sensitivity.expression != 0:
+                block[:, self.size + k] = sensitivity(values, arguments)
+        return block
+
+    def _share(self, y: np.ndarray, step: np.ndarray, weights: np.ndarray, norm: float) -> float:
+        """Return the greatest share of a step that lowers the residual, 0 where none does."""
+        share = 1.0
+        while share >= SMALLEST:
+            residual = self._residual(y + share * step)
+            if np.isfinite(residual).all() and np.linalg.norm(weights * residual) < norm:
+                return share
+            share /= 2
+        return 0.0
+
+    def _residual(self, y: np.ndarray) -> np.ndarray:
+        parts = []
+        for group, values in zip(self.groups, self._values(y), strict=True):
+            arguments = self.system.numbers(group, y[self.size :])
+            parts += [s.relation(values, arguments) for s in group.statements]
+        return np.concatenate(parts)
+
+    def _values(self, y: np.ndarray) -> list[dict[Derivative, np.ndarray]]:
+        coefficients = self._expansion(y).coefficients
+        return [
+            combined(g.needs, m, coefficients, self.system.fields)
+            for g, m in zip(self.groups, self.matrices, strict=True)
+        ]
+
+    def _expansion(self, y: np.ndarray) -> Expansion:
+        coefficients = y[: self.size].reshape(len(self.system.fields), len(self.features)).T
+        return Expansion(self.features, coefficients, y[self.size :])
+
+    def _zero(self, group: Group) -> dict[Derivative, np.ndarray]:
+        return {d: np.zeros(len(group.coordinates)) for d in group.needs}
+
+
+def least_squares(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the least squares solution, the shortest in scaled columns where directions are free."""
+    norms = np.linalg.norm(matrix, axis=0)
+    norms[norms == 0] = 1.0
+    found = linalg.lstsq(matrix / norms, right, cond=RANK, lapack_driver="gelsy", check_finite=False, overwrite_a=True)
+    assert found is not None
+    return found[0] / norms

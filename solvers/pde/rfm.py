@@ -1,0 +1,148 @@
+"""The random feature method: fields as sums of random sines, whose coefficients are found by least squares."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Interval
+
+from sciml.errors import SolveError
+from sciml.solution import Solution
+from sciml.solver import Context, Solver
+from sciml.views.residual import Residual
+
+from . import _cells
+from ._features import Features
+from ._rfm_search import FEWEST, Fit, Search
+from ._rfm_system import Expansion, System
+
+Notes = dict[str, float | str]
+BLOCK = 4096
+"""Points evaluated at once."""
+MEMORY = 2.0**33
+"""The most bytes for a least squares matrix and its copies."""
+CELLS = "cells_"
+"""What names of a march's arrays begin with."""
+
+
+class RFM(Solver[Residual]):
+    """Expands every field in one fixed random layer, ``u(z) = sum_j c_j sin(w_j . z + b_j)``, trains c alone.
+
+    Equations and conditions are collocated; their residuals are least squares for c, and for the numbers that are
+    sought: one solve where they are linear, else Gauss-Newton. The range of the w_j along each axis is that with the
+    least residual at points held out, found with few features; then more are taken until the tolerance holds.
+    Where it would not, and the problem has time and one axis of space, space is divided into cells that are
+    marched in time slabs.
+    Source: J. Chen, X. Chi, W. E, Z. Yang, Bridging traditional and machine learning-based algorithms for solving
+    PDEs: the random feature method (2022), arXiv 2207.13380.
+
+    Args:
+        tolerance: of every equation's and condition's residual at points held out, relative to the size of what it
+            adds up; of measurements, at their points.
+        coefficients: the most for the whole domain, all fields together.
+    """
+
+    kind = "neural"
+    needs = Residual
+    ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-3, 1e-5, 1e-7, 1e-9)}
+
+    def __init__(
+        self,
+        tolerance: Annotated[float, Interval(ge=1e-13, le=0.1)] = 1e-10,
+        coefficients: Annotated[int, Ge(256)] = 2500,
+    ) -> None:
+        self.tolerance = tolerance
+        self.coefficients = coefficients
+
+    def refuses(self, problem: Residual) -> str | None:
+        fields = len(problem.fields)
+        if fields * FEWEST > self.coefficients:
+            return f"{fields} fields need at least {fields * FEWEST} coefficients; the limit is {self.coefficients}"
+        needed = 24.0 * self.coefficients * System(problem).rows(self.coefficients // fields)
+        if needed > MEMORY:
+            return f"{self.coefficients} coefficients need {needed / 2**30:.0f} GiB of memory; take fewer"
+        return None
+
+    def solve(self, problem: Residual, context: Context) -> Solution:
+        begin, limit = time.perf_counter(), context.training.max_seconds
+        marching = _cells.refusal(problem) is None
+
+        def report(fit: Fit | None) -> bool:
+            if fit:
+                held_out = max(fit.held_out, self.tolerance)
+                shown = {"features": len(fit.expansion.features), "held_out": fit.held_out}
+                context.progress.report(math.log(min(held_out, 1.0)) / math.log(self.tolerance), shown)
+            return limit is not None and time.perf_counter() - begin > limit
+
+        search = Search(System(problem), self.tolerance, context.seed, self.coefficients, report, patient=not marching)
+        fit, reason = search.run()
+        notes = _notes(problem, fit, search, reason)
+        if not marching or search.met(fit) or reason == "max_seconds":
+            return Solution(problem, _function(fit.expansion), _state(fit.expansion), notes)
+
+        def report_march(done: float, values: Mapping[str, float]) -> None:
+            if limit is not None and time.perf_counter() - begin > limit:
+                raise SolveError(f"not marched to the end within {limit:g} s")
+            context.progress.report(done, values)
+
+        try:
+            found = _cells.march(problem, self.tolerance, context.seed, report_march)
+        except SolveError as error:
+            notes["march"] = str(error)
+            return Solution(problem, _function(fit.expansion), _state(fit.expansion), notes)
+        state = {CELLS + name: array for name, array in found.state.items()}
+        reason = "tolerance" if found.notes["tolerance_met"] == "yes" else "stagnation"
+        notes = {**found.notes, "global_held_out_residual": fit.held_out, "stop_reason": reason}
+        return Solution(problem, found.function, state, notes)
+
+    def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
+        cells = {name.removeprefix(CELLS): array for name, array in state.items() if name.startswith(CELLS)}
+        if cells:
+            return Solution(problem, _cells.remake(problem, cells), state)
+        features = Features(state["weights"], state["phases"], state["origin"])
+        return Solution(problem, _function(Expansion(features, state["coefficients"], state["unknowns"])), state)
+
+
+def _notes(problem: Residual, fit: Fit, search: Search, reason: str) -> Notes:
+    notes: Notes = {
+        "method": "random features on the whole domain",
+        "features": len(fit.expansion.features),
+        "parameters": fit.expansion.coefficients.size + len(fit.expansion.unknowns),
+        **{f"bandwidth_{a}": b for a, b in zip(problem.region.axes, fit.bandwidths, strict=True)},
+        "fits": search.fits,
+        "newton_iterations": fit.steps,
+        "held_out_residual": fit.held_out,
+        "tolerance_met": "yes" if search.met(fit) else "no",
+        "stop_reason": reason,
+    }
+    if fit.data_misfit is not None:
+        notes["data_misfit"] = fit.data_misfit
+    if problem.unknowns:
+        deviations = search.deviations(fit)
+        for unknown, value, deviation in zip(problem.unknowns, fit.expansion.unknowns, deviations, strict=True):
+            notes |= {unknown.name: float(value), f"{unknown.name}_interval": 1.96 * float(deviation)}
+    return notes
+
+
+def _function(expansion: Expansion):
+    features, value = expansion.features, (0,) * len(expansion.features.origin)
+
+    def function(points: np.ndarray) -> np.ndarray:
+        blocks = [points[k : k + BLOCK] for k in range(0, max(len(points), 1), BLOCK)]
+        fields = np.concatenate([features.matrix(b, value) @ expansion.coefficients for b in blocks])
+        return np.concatenate([fields, np.tile(expansion.unknowns, (len(points), 1))], axis=1)
+
+    return function
+
+
+def _state(expansion: Expansion) -> dict[str, np.ndarray]:
+    features = expansion.features
+    return {
+        "weights": features.weights,
+        "phases": features.phases,
+        "origin": features.origin,
+        "coefficients": expansion.coefficients,
+        "unknowns": expansion.unknowns,
+    }
