@@ -1,0 +1,216 @@
+"""Levenberg-Marquardt and the Jacobian that it steps by."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sciml
+from problems.pde.burgers import Burgers
+from problems.pde.heat import Heat
+from problems.pde.inverse_diffusion import InverseDiffusion
+from sciml.errors import UserError
+from sciml.pde.conditions import Boundary, Initial, Periodic
+from sciml.pde.domains import Box
+from sciml.pde.tape import per_row, recording
+from sciml.solver import Context
+from sciml.training.gauss_newton import LevenbergMarquardt
+from sciml.training.settings import Training
+from sciml.views.residual import Residual
+from solvers.pde.dgm import DGM
+from solvers.pde.pinn import PINN
+
+
+class Turning(Residual):
+    """A wave turns around a ring, which nothing but points at both ends says where it is not built in."""
+
+    def domain(self):
+        return Box(x=(0, 1), t=(0, 1))
+
+    def equations(self, u):
+        return u.t + u.x * u
+
+    def conditions(self):
+        return (Initial(lambda u, x: u - torch.sin(2 * torch.pi * x)), Periodic("x"))
+
+    def reference(self, points):
+        return points[:, :1] * 0
+
+
+def trained(module: nn.Module) -> list[Tensor]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def row_by_row(residuals: Tensor, parameters: list[Tensor]) -> Tensor:
+    """Return the Jacobian by one reverse pass for each residual."""
+    rows = []
+    for residual in residuals:
+        found = torch.autograd.grad(residual, parameters, retain_graph=True, allow_unused=True)
+        full = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        rows.append(torch.cat([g.reshape(-1) for g in full]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver"),
+    [
+        (Burgers(), PINN(width=5, depth=2)),
+        (Burgers(), PINN(width=5, depth=2, impose=False, activation="sin")),
+        (InverseDiffusion(measurements=7), PINN(width=4, depth=2)),
+        (Turning(), PINN(width=4, depth=1)),
+        (Heat(), DGM(width=4, depth=2)),
+    ],
+)
+def test_the_tape_tells_the_gradients_of_rows_apart(problem: Residual, solver: Any):
+    module = solver.fresh(problem, 0, torch.float64)
+    module.points, module.condition_points = 9, 5
+    batch, parameters = module.sample(torch.Generator().manual_seed(0)), trained(module)
+    with recording(parameters) as tape:
+        found = {name: tape.jacobian(rows) for name, rows in module.residuals(batch).items()}
+    for name, rows in module.residuals(batch).items():
+        torch.testing.assert_close(found[name], row_by_row(rows, parameters), rtol=1e-10, atol=1e-12)
+
+
+def test_partners_of_points_share_their_row():
+    module = PINN(width=4, depth=1, impose=False).fresh(Turning(), 0, torch.float64)
+    (group,) = [g for g in module.groups if g.terms[0].condition and g.name.startswith("initial")]
+    start = module.sample(torch.Generator().manual_seed(0))[f"{group.name}/coordinates"]
+    pairs = torch.cat([start, start + torch.tensor([[0.3, 0.0]])])
+    parameters = trained(module)
+
+    def difference() -> Tensor:
+        from sciml.pde import taylor
+
+        values = taylor.derivatives(module.network, pairs, [(0, 0)])[0, :, 0]
+        return values[: len(start)] - values[len(start) :]
+
+    with recording(parameters) as tape:
+        found = tape.jacobian(difference())
+    torch.testing.assert_close(found, row_by_row(difference(), parameters))
+
+
+def test_a_parameter_in_a_product_is_told_apart():
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 1, dtype=torch.float64)
+            self.gate = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.linear(x)) * self.gate + self.gate
+
+    from sciml.pde import taylor
+
+    module, points = Gated(), torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    parameters = trained(module)
+    with recording(parameters) as tape:
+        rows = taylor.derivatives(module, points, [(2, 0)])[0, :, 0] * per_row(module.gate, 6)
+        found = tape.jacobian(rows)
+    expected = row_by_row(taylor.derivatives(module, points, [(2, 0)])[0, :, 0] * module.gate, parameters)
+    torch.testing.assert_close(found, expected)
+
+
+def test_functions_of_parameters_are_refused():
+    weight = nn.Parameter(torch.ones(1, 2))
+
+    class Derived(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, weight.exp())
+
+    from sciml.pde import taylor
+
+    with recording([weight]), pytest.raises(UserError, match="enter as they are"):
+        taylor.derivatives(Derived(), torch.ones(3, 2), [(1, 0)])
+
+
+def linear(matrix: Tensor, data: Tensor, x: Tensor):
+    """Return the residuals of a linear least-squares problem as the optimiser asks for them."""
+    return lambda derivative: (matrix @ x.detach() - data, matrix if derivative else None)
+
+
+@pytest.mark.parametrize("rows", [4, 12])
+def test_a_step_is_the_damped_one_in_either_form(rows: int):
+    generator = torch.Generator().manual_seed(rows)
+    matrix = torch.randn(rows, 7, dtype=torch.float64, generator=generator)
+    data = torch.randn(rows, dtype=torch.float64, generator=generator)
+    x = nn.Parameter(torch.zeros(7, dtype=torch.float64))
+    assert LevenbergMarquardt([x], damping=0.5, chords=0).advance(linear(matrix, data, x))
+    normal = matrix.T @ matrix
+    expected = torch.linalg.solve(normal + 0.5 * torch.diag(normal.diagonal()), matrix.T @ data)
+    torch.testing.assert_close(x.detach(), expected)
+
+
+def test_rosenbrock_is_minimised_to_rounding():
+    x = nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
+
+    def residuals(derivative: bool) -> tuple[Tensor, Tensor | None]:
+        a, b = x.detach()
+        slope = torch.stack([torch.stack([-20 * a, torch.full_like(a, 10.0)]), torch.tensor([-1.0, 0.0]).to(x)])
+        return torch.stack([10 * (b - a**2), 1 - a]), slope if derivative else None
+
+    optimiser = LevenbergMarquardt([x])
+    steps = 0
+    while steps < 60 and optimiser.advance(residuals):
+        steps += 1
+    torch.testing.assert_close(x.detach(), torch.ones(2, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_no_step_is_taken_at_a_minimum():
+    x = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    still = LevenbergMarquardt([x]).advance(lambda _: (torch.ones(3).double(), torch.zeros(3, 2).double()))
+    assert not still
+    assert x.detach().tolist() == [0, 0]
+
+
+def test_heat_is_solved_to_a_millionth_in_few_steps():
+    solution = sciml.solve(Heat(), PINN(width=12, depth=3, points=300, steps=60))
+    assert solution.problem.score(solution)["relative_l2"] < 1e-6
+    assert solution.notes["stop_reason"] == "schedule"
+
+
+def test_a_diffusivity_is_found_along_with_the_temperatures():
+    problem = InverseDiffusion()
+    solution = sciml.solve(problem, PINN(width=12, depth=2, points=300, steps=60))
+    assert problem.score(solution)[problem.primary] < 1e-5
+
+
+def test_points_grow_where_the_network_learnt_them_instead_of_the_equations():
+    module = PINN(width=10, depth=3, points=40).fresh(Burgers(), 0, torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    batch = module.sample(generator)
+    optimiser, parameters = LevenbergMarquardt(trained(module)), trained(module)
+
+    def residuals(derivative: bool) -> tuple[Tensor, Tensor | None]:
+        with recording(parameters) as tape:
+            rows = module.residuals(batch)
+            jacobian = torch.cat([tape.jacobian(r) for r in rows.values()]) if derivative else None
+        return torch.cat([r.detach() for r in rows.values()]), jacobian
+
+    (group,) = [g for g in module.groups if g.terms[0].condition is None]
+    at = f"{group.name}/coordinates"
+    assert len(module.resample(generator, batch)[at]) == 40
+    for _ in range(15):
+        optimiser.advance(residuals)
+    grown = module.resample(generator, batch)[at]
+    assert len(grown) == 80
+    assert problem_contains(module, grown)
+
+
+def problem_contains(module: Any, points: Tensor) -> bool:
+    return bool(Burgers().region.contains(points.numpy()).all()) and math.isfinite(float(points.sum()))
+
+
+def test_a_training_stopped_and_resumed_ends_in_the_same_bits(tmp_path):
+    def train(folder, resume=False, **stops):
+        solver = PINN(width=6, depth=2, points=50, resample_every=4, steps=14)
+        context = Context(3, Training(accelerator="cpu", checkpoint_every=3, **stops), folder, resume)
+        return solver.solve(Burgers(), context).state
+
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "halved", max_steps=6)
+    resumed = train(tmp_path / "halved", resume=True)
+    assert whole.keys() == resumed.keys()
+    for name, values in whole.items():
+        assert (values == resumed[name]).all(), name
