@@ -183,7 +183,7 @@ class Search:
         return best
 
     def _refined(self, best: Fit, count: int) -> Fit:
-        """Return the best fit by changes of one bandwidth at a time."""
+        """Return the best fit by changes of one bandwidth at a time; bands too narrow need great coefficients."""
         for factor in (2**0.5, 2**0.25):
             improved = True
             while improved and not self.done:
@@ -191,6 +191,8 @@ class Search:
                 for axis, change in itertools.product(range(len(best.bandwidths)), (factor, 1 / factor)):
                     if self.done:
                         break
+                    if best.bandwidths[axis] * change < LOWEST:
+                        continue
                     bandwidths = tuple(b * change if k == axis else b for k, b in enumerate(best.bandwidths))
                     found = self._fit(bandwidths, count, best)
                     if found and found.score < 0.8 * best.score:
