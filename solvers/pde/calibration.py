@@ -1,0 +1,175 @@
+"""Calibration: the classical counterpart of networks that seek the numbers in an equation."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Interval
+from scipy import optimize, stats
+
+from sciml.errors import SolveError
+from sciml.parameters import Count, Fraction
+from sciml.pde.conditions import Observed
+from sciml.solution import Solution
+from sciml.solver import Context, Solver
+from sciml.views.residual import Residual
+
+from .spectral import Spectral
+
+
+class Calibration(Solver[Residual]):
+    """Fits the numbers that are sought to the measurements by nonlinear least squares over forward solves.
+
+    min_θ  Σ_i (u(x_i; θ) - d_i)²
+
+    Each evaluation solves the equations by spectral collocation; derivatives by θ are central differences, over
+    a step that balances their error with the forward solver's. A number keeps the sign of its guess, since its
+    logarithm is what is sought; one whose guess is zero is sought as it is. Intervals are those of the linearised
+    model, ``θ ± t s √((JᵀJ)⁻¹)`` with ``s² = |r|² / (m - k)`` and Student's t for m - k degrees of freedom, plus what
+    the stated error of the forward solves may shift.
+    Source: D. M. Bates, D. G. Watts, Nonlinear Regression Analysis and Its Applications, Wiley (1988),
+    doi:10.1002/9780470316757.
+
+    Args:
+        tolerance: of each forward solve, relative to the greatest value of each field.
+        confidence: with which an interval covers the true number.
+        evaluations: the most residuals that are evaluated before the fit counts as not converged.
+    """
+
+    kind = "classical"
+    needs = Residual
+    deterministic = True
+    ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
+
+    def __init__(
+        self,
+        tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8,
+        confidence: Fraction = 0.95,
+        evaluations: Count = 50,
+    ) -> None:
+        self.tolerance = tolerance
+        self.confidence = confidence
+        self.evaluations = evaluations
+
+    def refuses(self, problem: Residual) -> str | None:
+        if not problem.unknowns:
+            return "no number is sought"
+        if sum(len(d.values) for d in _data(problem)) <= len(problem.unknowns):
+            return f"expected more measurements than the {len(problem.unknowns)} numbers sought"
+        return Spectral(self.tolerance).refuses(problem.given({u.name: u.guess for u in problem.unknowns}))
+
+    def solve(self, problem: Residual, context: Context) -> Solution:
+        most = min(self.evaluations, context.training.max_steps or self.evaluations)
+        model = _Model(problem, Spectral(self.tolerance), context, most)
+        start = np.array([0.0 if u.guess else u.guess for u in problem.unknowns])
+        fit = optimize.least_squares(
+            model.residual,
+            start,
+            model.jacobian,
+            x_scale="jac",
+            xtol=max(1e-3 * self.tolerance, 1e-14),
+            ftol=1e-15,
+            gtol=1e-15,
+            max_nfev=most,
+        )
+        forward = model.forward(fit.x)
+        numbers = model.numbers(fit.x)
+        notes: dict[str, float | str] = {**numbers}
+        told = np.linalg.matrix_rank(fit.jac) == len(numbers)
+        if told:
+            reach = self._reach(fit.fun, fit.jac, model.greatest * float(forward.notes["estimated_error"]))
+            for unknown, z, width in zip(problem.unknowns, fit.x, reach, strict=True):
+                low, high = sorted(_number(unknown.guess, end) for end in (z - width, z + width))
+                notes |= {f"{unknown.name}_low": low, f"{unknown.name}_high": high}
+        kept = ("method", "resolution", "unknowns", "estimated_error", "tolerance_met")
+        notes |= {
+            "confidence": self.confidence,
+            "misfit": float(np.sqrt(2 * fit.cost / len(fit.fun))),
+            "forward_solves": model.solves,
+            **{name: forward.notes[name] for name in kept},
+            "stop_reason": ("converged" if fit.status > 0 else "evaluations") if told else "singular Jacobian",
+        }
+        state = {**forward.state, **{name: np.array(value) for name, value in numbers.items()}}
+        return Solution(problem, _with_numbers(forward, numbers), state, notes)
+
+    def _reach(self, residual: np.ndarray, jacobian: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """Return half of each interval: what noise explains, and what an error of the predictions may add."""
+        inverse, degrees = np.linalg.pinv(jacobian), len(residual) - jacobian.shape[1]
+        spread = np.linalg.norm(residual) / np.sqrt(degrees) * np.linalg.norm(inverse, axis=1)
+        return stats.t.ppf((1 + self.confidence) / 2, degrees) * spread + np.abs(inverse) @ error
+
+    def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
+        numbers = {u.name: float(state[u.name]) for u in problem.unknowns}
+        forward = Spectral(self.tolerance).restore(problem.given(numbers), state)
+        return Solution(problem, _with_numbers(forward, numbers), state)
+
+
+class _Model:
+    """The measurements as a function of θ, each number's logarithm relative to its guess."""
+
+    def __init__(self, problem: Residual, solver: Spectral, context: Context, evaluations: int) -> None:
+        self.problem, self.solver, self.context, self.evaluations = problem, solver, context, evaluations
+        self.data = _data(problem)
+        self.solves = self.evaluated = 0
+        self.begin, self.limit = time.perf_counter(), context.training.max_seconds
+        self.solved: dict[bytes, Solution] = {}
+
+    @property
+    def greatest(self) -> np.ndarray:
+        """For each measurement the greatest one of its kind, shape (m,)."""
+        return np.concatenate([np.full(len(d.values), np.abs(d.values).max()) for d in self.data])
+
+    def numbers(self, theta: np.ndarray) -> dict[str, float]:
+        return {u.name: _number(u.guess, z) for u, z in zip(self.problem.unknowns, theta, strict=True)}
+
+    def forward(self, theta: np.ndarray) -> Solution:
+        """Return the solution for given numbers; those of the current step are kept, since fits ask again."""
+        key = theta.tobytes()
+        if key not in self.solved:
+            self.solves += 1
+            forward = self.problem.given(self.numbers(theta))
+            self.solved[key] = self.solver.solve(forward, Context(training=self.context.training))
+        return self.solved[key]
+
+    def misfit(self, theta: np.ndarray) -> np.ndarray:
+        """Return prediction minus measurement, shape (m,)."""
+        forward, names = self.forward(theta), [f.name for f in self.problem.fields]
+        return np.concatenate([forward(d.points)[:, names.index(d.field)] - d.values for d in self.data])
+
+    def residual(self, theta: np.ndarray) -> np.ndarray:
+        """Return the misfit; no numbers where the equations have no solution, so that a shorter step is tried."""
+        if self.limit is not None and time.perf_counter() - self.begin > self.limit:
+            raise SolveError(f"not calibrated within {self.limit:g} s; a larger tolerance is sooner met")
+        self.evaluated += 1
+        try:
+            found = self.misfit(theta)
+        except SolveError:
+            if self.evaluated == 1:
+                raise
+            return np.full(len(self.greatest), np.nan)
+        shown = {**self.numbers(theta), "misfit": float(np.sqrt(np.mean(found**2)))}
+        self.context.progress.report(self.evaluated / self.evaluations, shown)
+        return found
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        self.solved = {key: solution for key, solution in self.solved.items() if key == theta.tobytes()}
+        step = math.cbrt(self.solver.tolerance)
+        columns = [(self.misfit(theta + e) - self.misfit(theta - e)) / (2 * step) for e in step * np.eye(len(theta))]
+        return np.stack(columns, axis=1)
+
+
+def _data(problem: Residual) -> Sequence[Observed]:
+    return [c for c in problem.conditions() if isinstance(c, Observed)]
+
+
+def _number(guess: float, z: float) -> float:
+    return float(guess * np.exp(z) if guess else z)
+
+
+def _with_numbers(forward: Solution, numbers: Mapping[str, float]):
+    def function(points: np.ndarray) -> np.ndarray:
+        return np.column_stack([forward(points), np.tile([*numbers.values()], (len(points), 1))])
+
+    return function
