@@ -24,9 +24,11 @@ LEAST_SHARE = 0.01
 SHORTEST = 1e-12
 """The shortest slab and the narrowest cell, relative to the whole."""
 MOST_CELLS = 300
-PATIENCE = 4
+PATIENCE = 2
 """Refinements in a row that may leave a slab's residual as large as it was, as rounding does."""
 ITERATIONS = 20
+ORDER = 10
+"""The power of a slab's length with which its residual is taken to fall."""
 TAIL = 0.7
 """Legendre coefficients from this share of the degrees on tell whether cells or the slab are too long."""
 BLOCK = 4096
@@ -159,6 +161,8 @@ class Marcher:
         self.start, self.end = box.bounds[statement.along]
         self.low, self.high = box.bounds[statement.across]
         self.residuals: list[float] = []
+        self.floor = 0.0
+        """The residual below which refinement has failed to bring a slab."""
         self.counts = dict.fromkeys(("iterations", "factorisations", "rejected"), 0)
 
     def run(self, report: Report) -> list[Slab]:
@@ -193,7 +197,7 @@ class Marcher:
 
     def _settled(self, slab: Slab) -> Slab:
         """Return a slab whose residual is within its share, or as small as refinement makes it."""
-        best, patience = math.inf, PATIENCE
+        best, least, patience = slab, math.inf, PATIENCE
         while True:
             found = solve(slab, 0.01 * self._share(slab), ITERATIONS)
             if found is None:
@@ -206,11 +210,17 @@ class Marcher:
             self.counts["factorisations"] += found[1]
             each = self._contributions(slab, slab.held_out())
             total, share = float(np.linalg.norm(each)), self._share(slab)
-            patience = PATIENCE if total < 0.7 * best else patience - 1
-            best = min(best, total)
-            if total <= share or not patience:
+            if total < 0.7 * least:
+                best, least, patience = slab, total, PATIENCE
+            else:
+                patience -= 1
+            if total <= max(share, 2 * self.floor):
                 self.residuals.append(total)
                 return slab
+            if not patience:
+                self.residuals.append(least)
+                self.floor = max(least, self.floor)
+                return best
             self.counts["rejected"] += 1
             slab = self._refined(slab, each, share)
 
@@ -222,7 +232,7 @@ class Marcher:
         length = slab.length
         excess = float(np.linalg.norm(each[late])) / share
         if excess > 0.5:
-            length *= float(np.clip(0.9 * excess ** (-1 / 8), 0.3, 0.7))
+            length *= float(np.clip(0.9 * excess ** (-1 / ORDER), 0.3, 0.7))
         split = bad & ~late & (slab.widths > SHORTEST * (self.high - self.low))
         if slab.cells + split.sum() > MOST_CELLS:
             split[:] = False
@@ -236,13 +246,11 @@ class Marcher:
         return slab.guessed(slab.breaks, slab.start, length, None)
 
     def _growth(self, slab: Slab) -> float:
-        """Return by how much the next slab may be longer, from the degree that time needs in the present one."""
+        """Return by how much the next slab may be longer, from the residual or, where that is rounding, from tails."""
         share = self._share(slab)
-        for degree in np.linspace(0.3, TAIL, 9):
-            tail = np.linalg.norm(self._contributions(slab, slab.tails(degree)[1]))
-            if tail < 0.1 * share:
-                return float(np.clip(TAIL / degree, 1.0, 2.0))
-        return 0.9
+        ratio = 0.5 * share / max(self.residuals[-1], 1e-300)
+        smooth = np.linalg.norm(self._contributions(slab, slab.tails(TAIL / 1.5)[1])) < share
+        return float(np.clip(ratio ** (1 / ORDER), 1.5 if smooth else 1.0, 2.0))
 
     def _merged(self, slab: Slab) -> np.ndarray:
         """Return breaks where neighbours that half the degrees resolve have become one."""

@@ -36,6 +36,7 @@ class Basis:
 
     def __init__(self, features: Features, seed: int) -> None:
         self.features = features
+        self.bandwidth = float(np.abs(features.weights).max())
         nodes, mass = legendre.leggauss(FINE)
         root = np.sqrt(np.outer(mass, mass).ravel() / 4)
         values = features.matrix(tensor(nodes, nodes), (0, 0))

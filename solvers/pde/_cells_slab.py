@@ -168,8 +168,9 @@ class Slab:
         return {}
 
     def _unit(self, d: Derivative) -> np.ndarray:
-        """Return the size of a derivative of a function as large as its field that varies over a cell."""
-        return self.factor(d) * self.scale[self.statement.fields.index(d.field)]
+        """Return the size of a derivative of an error as large as its field that varies as fast as the features."""
+        size = self.scale[self.statement.fields.index(d.field)]
+        return self.factor(d) * size * self.basis.bandwidth ** sum(d.order)
 
     def linearise(self) -> Chain:
         """Set the rows' weights and return the factorised least-squares problem of a Gauss-Newton step."""
