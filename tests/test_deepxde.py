@@ -15,7 +15,8 @@ from sciml.errors import SolveError, UserError
 from sciml.registry import find
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers.pde.deepxde import CHILD, DeepXDE, _environment
+from solvers.pde._peer import environment
+from solvers.pde.deepxde import CHILD, DeepXDE
 
 SMALL = DeepXDE(points=400, initial_points=60, boundary_points=60, adam_steps=150, lbfgs_steps=200)
 
@@ -116,8 +117,18 @@ def test_what_another_process_cannot_make_is_refused() -> None:
 
     with pytest.raises(UserError, match="top level of a file"):
         sciml.solve(Local(), DeepXDE())
-    with pytest.raises(UserError, match="64 bits"):
-        sciml.solve(Heat(), DeepXDE(), training=Training(precision="32"))
+    with pytest.raises(UserError, match="leave out devices and bf16"):
+        sciml.solve(Heat(), DeepXDE(), training=Training(precision="bf16"))
+
+
+def test_its_own_settings_in_single_precision_can_be_had() -> None:
+    own = DeepXDE(points=200, initial_points=30, boundary_points=30, adam_steps=20, lbfgs_steps=40, lbfgs="own")
+    solution = sciml.solve(Heat(), own, training=Training(precision="32"))
+    assert solution.notes["precision"] == "32"
+    assert 20 < solution.notes["steps"] <= 60
+    rounded = {name: array.astype(np.float32).astype(float) for name, array in solution.state.items()}
+    for name, array in solution.state.items():
+        np.testing.assert_array_equal(array, rounded[name])
 
 
 AGREES = """
@@ -131,9 +142,11 @@ def load(name, path):
 child, contract = load("child", sys.argv[1]), load("contract", sys.argv[2])
 import torch
 child.dde.config.set_default_float("float64")
-order = {"seed": 0, "points": 60, "initial_points": 20, "boundary_points": 20}
+order = {"seed": 0, "precision": "64", "points": 60, "initial_points": 20, "boundary_points": 20}
 for name in contract.RESIDUAL:
     problem = contract.problem(name)
+    if problem.unknowns:
+        continue
     fields = contract.names(problem)
     data = child.data(problem, order)
     where = torch.from_numpy(data.train_x)
@@ -162,7 +175,7 @@ for name in contract.RESIDUAL:
 def test_dde_grad_agrees_with_autograd_on_every_problem(tmp_path: Path) -> None:
     contract = Path(__file__).with_name("test_contract.py")
     command = [sys.executable, "-P", "-c", AGREES, str(CHILD), str(contract)]
-    environment = _environment(str(tmp_path), "cpu")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    variables = environment(str(tmp_path), "cpu", DeepXDE.variables)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {"heat", "burgers"}
