@@ -168,7 +168,7 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
     for term in asked.terms:
         drawn = known(asked, term.part.sample(4, generator(5), "sobol", torch.float64))
         seen = 0.0
-        for row in range(len(drawn)):
+        for row in range(min(len(drawn), 4)):  # data come all at once
             points = drawn[torch.tensor([row])]
             patches: list[Patch] = []
 

@@ -50,8 +50,8 @@ class Term:
 
     def with_numbers(self, numbers: Mapping[sympy.Symbol, sympy.Float]) -> "Term":
         """Return the term with numbers for symbols."""
-        relation = self.relation
-        return replace(self, relation=Relation(relation.expression.xreplace(numbers), relation.leaves, relation.axes))
+        expression: Any = self.relation.expression.xreplace(numbers)
+        return replace(self, relation=replace(self.relation, expression=expression))
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ class Calibration(Solver[Residual]):
         most = min(self.evaluations, context.training.max_steps or self.evaluations)
         model = _Model(problem, Spectral(self.tolerance), context, most)
         start = np.array([0.0 if u.guess else u.guess for u in problem.unknowns])
+        jacobian: Any = model.jacobian
         fit = optimize.least_squares(
             model.residual,
             start,
-            model.jacobian,
+            jacobian,
             x_scale="jac",
             xtol=max(1e-3 * self.tolerance, 1e-14),
             ftol=1e-15,
