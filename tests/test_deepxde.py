@@ -141,6 +141,7 @@ def load(name, path):
     return module
 child, contract = load("child", sys.argv[1]), load("contract", sys.argv[2])
 import torch
+from sciml.pde.domains import Box
 child.dde.config.set_default_float("float64")
 order = {"seed": 0, "precision": "64", "points": 60, "initial_points": 20, "boundary_points": 20}
 for name in contract.RESIDUAL:
@@ -150,7 +151,9 @@ for name in contract.RESIDUAL:
     fields = contract.names(problem)
     data = child.data(problem, order)
     where = torch.from_numpy(data.train_x)
-    for network in (contract.smooth(problem), contract.Patch(problem, problem.region.bounds.mean(axis=1))):
+    middle = problem.region.bounds.mean(axis=1)
+    patches = [contract.Patch(problem, middle)] if isinstance(problem.region, Box) else []
+    for network in (contract.smooth(problem), *patches):
         inputs = where.clone().requires_grad_()
         child.dde.grad.clear()
         outputs = network(inputs)
