@@ -12,9 +12,12 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sciml.errors import UserError
 from sciml.solution import Solution
 from sciml.solver import Context, P, Solver
 from sciml.training.gauss_newton import LevenbergMarquardt
+from sciml.training.natural_gradient import NaturalGradient
+from sciml.training.quasi_newton import SelfScaledQuasiNewton
 
 
 @dataclass(frozen=True)
@@ -22,46 +25,77 @@ class Phase:
     """A stretch of training with one optimiser.
 
     Args:
-        optimizer: Adam; L-BFGS with strong Wolfe line search on a fixed batch; or Levenberg-Marquardt (lm) on the
-            residuals, whose batch is drawn anew by ``resample``.
+        optimizer: Adam or SOAP; L-BFGS with strong Wolfe line search on a fixed batch; the self-scaled quasi-Newton
+            methods ssbfgs and ssbroyden, with full memory; Levenberg-Marquardt (lm) on the residuals; or their natural
+            gradient with momentum (engd), on points drawn anew for every step. Quasi-Newton and Levenberg-Marquardt
+            take further batches from ``resample``.
         steps: optimiser steps; for L-BFGS one step is one line search.
-        learning_rate: of Adam; the others find the length of their steps themselves.
-        decay: Adam's learning rate ends at ``decay * learning_rate``, along a cosine; in (0, 1].
+        learning_rate: of Adam or SOAP; the others find the length of their steps themselves.
+        decay: the learning rate ends at ``decay * learning_rate``, along a cosine; in (0, 1].
+        stage: which of the networks that are trained one after the other it belongs to.
 
     Raises:
         ValueError: no step, or a decay out of its range.
     """
 
-    optimizer: Literal["adam", "lbfgs", "lm"]
+    optimizer: Literal["adam", "soap", "lbfgs", "ssbfgs", "ssbroyden", "lm", "engd"]
     steps: int
     learning_rate: float = 1e-3
     decay: float = 1.0
+    stage: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.decay <= 1:
             raise ValueError(f"a phase needs at least one step and a decay in (0, 1], got {self}")
 
+    @property
+    def first_order(self) -> bool:
+        """Whether steps follow from one gradient of the losses each, and so may use another batch and weight each."""
+        return self.optimizer in ("adam", "soap")
+
     def rate(self, step: int) -> float:
-        """Return Adam's learning rate at a step of the phase."""
+        """Return the learning rate at a step of the phase."""
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.learning_rate * (self.decay + (1 - self.decay) * cosine)
 
     def make(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """Make the optimiser."""
-        if self.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
-        if self.optimizer == "lm":
-            return LevenbergMarquardt(parameters)
-        # One line search at a time and no stops of torch's: the training looks at its own after every step.
-        return torch.optim.LBFGS(
-            parameters,
-            max_iter=1,
-            max_eval=26,
-            history_size=50,
-            tolerance_grad=0,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        )
+        """Make the optimiser.
+
+        Raises:
+            UserError: its library is not installed, or its memory would be too large.
+        """
+        match self.optimizer:
+            case "adam":
+                return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+            case "soap":
+                return _soap(parameters, self.learning_rate)
+            case "ssbfgs":
+                return SelfScaledQuasiNewton(parameters, "bfgs")
+            case "ssbroyden":
+                return SelfScaledQuasiNewton(parameters, "broyden")
+            case "lm":
+                return LevenbergMarquardt(parameters)
+            case "engd":
+                return NaturalGradient(parameters)
+            case "lbfgs":
+                # One line search at a time and no stops of torch's: the training looks at its own after every step.
+                return torch.optim.LBFGS(
+                    parameters,
+                    max_iter=1,
+                    max_eval=26,
+                    history_size=50,
+                    tolerance_grad=0,
+                    tolerance_change=0,
+                    line_search_fn="strong_wolfe",
+                )
+
+
+def _soap(parameters: Iterable[Tensor], learning_rate: float) -> Optimizer:
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError:
+        raise UserError("soap needs pytorch_optimizer: pip install 'sciml-solvers[optimizers]'") from None
+    return SOAP(parameters, lr=learning_rate, weight_decay=0.0, precondition_1d=True)
 
 
 class NeuralSolver(LightningModule, Solver[P]):
@@ -104,20 +138,34 @@ class NeuralSolver(LightningModule, Solver[P]):
         raise NotImplementedError(f"{self.name} has losses that are no sums of squares")
 
     def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Draw the batch that follows another one in a phase of Gauss-Newton."""
+        """Draw the batch that follows another one in a phase of Gauss-Newton or of a quasi-Newton method."""
         return self.sample(generator)
+
+    def begin(self, stage: int) -> None:
+        """Begin, or go on, with the training of one stage's network; ``schedule`` says how many there are."""
+
+    def trained(self, stage: int) -> list[Tensor]:
+        """Return the parameters that a stage trains."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def adapt(self, batch: Mapping[str, Tensor], step: int | None) -> None:
+        """Bring weights of the losses up to date, all of them buffers.
+
+        Args:
+            batch: at hand, in this process.
+            step: number of a first-order method's step that comes next; None where another one has a new batch.
+        """
 
     @abstractmethod
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         """Read the networks, on the device where they are, as a function (n, inputs) -> (n, outputs)."""
 
     resample_every: int = 1
-    """Steps of Adam or of Gauss-Newton between two batches."""
+    """Steps between two batches, but for those of L-BFGS (one batch a phase) and engd (one a step)."""
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return one optimiser for each phase; Lightning saves and restores them."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return [phase.make(trained) for phase in self.schedule()]
+        return [phase.make(self.trained(phase.stage)) for phase in self.schedule()]
 
     def training_step(self, *_: Any) -> None:
         self.advance()

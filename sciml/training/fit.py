@@ -88,8 +88,8 @@ def _require_sense(module: NeuralSolver[Any], training: Training) -> None:
     if not phases:
         raise UserError(f"{module.name} has no phase of training; give it at least one step")
     if training.precision == "bf16":
-        if any(phase.optimizer == "lbfgs" for phase in phases):
-            raise UserError("expected precision 32 or 64, got bf16: the line search of L-BFGS needs exact losses")
+        if method := next((phase.optimizer for phase in phases if not phase.first_order), None):
+            raise UserError(f"expected precision 32 or 64, got bf16: the steps of {method} need exact losses")
         if not module.takes_bf16:
             raise UserError(f"expected precision 32 or 64 for {module.name}, got bf16")
     if TorchElasticEnvironment.detect():

@@ -20,6 +20,7 @@ from sciml.solver import Context
 from sciml.training.checkpoint import last_checkpoint
 from sciml.training.gauss_newton import LevenbergMarquardt
 from sciml.training.history import History
+from sciml.training.natural_gradient import NaturalGradient
 from sciml.training.objective import Evaluation, LineSearch, Objective
 from sciml.training.signals import Signals
 from sciml.training.state import Limits, State
@@ -58,7 +59,11 @@ class Descent(Callback):
         self._limits = Limits.of(context.training)
         self._phases = module.schedule()
         scheduled = sum(phase.steps for phase in self._phases)
-        self._methods = {"adam": self._adam, "lbfgs": self._lbfgs, "lm": self._gauss_newton}
+        self._methods = {
+            **dict.fromkeys(("adam", "soap"), self._first_order),
+            **dict.fromkeys(("lbfgs", "ssbfgs", "ssbroyden"), self._line_search),
+            **dict.fromkeys(("lm", "engd"), self._gauss_newton),
+        }
         self._steps = min(scheduled, context.training.max_steps or scheduled)
         self._resumed: tuple[Tensor, Mapping[str, Tensor] | None] | None = None
 
@@ -105,7 +110,9 @@ class Descent(Callback):
             self._generator.set_state(generator)
             if batch is not None:
                 self._objective.use({name: rows.to(device) for name, rows in batch.items()})
-        if state.phase_step and self._phases[state.phase].optimizer == "lbfgs":
+        if state.phase_step:
+            self._enter()
+        if state.phase_step and self._methods[self._phases[state.phase].optimizer] == self._line_search:
             self._search.scale = state.scale
             self._search.start()
         self._objective.closures = state.closures
@@ -186,26 +193,49 @@ class Descent(Callback):
             state.step += 1
             state.phase_step += 1
             state.loss = evaluation.total
-        if not evaluation or state.phase_step == phase.steps:
-            state.phase, state.phase_step, state.converged = state.phase + 1, 0, not evaluation
+        self._stepped = phase
+        if state.loss <= self._limits.loss and phase.stage < self._phases[-1].stage:
+            self._end_stage()
+        elif not evaluation or state.phase_step == phase.steps:
+            self._go_to(state.phase + 1)
+            state.converged = not evaluation
         return evaluation
 
-    def _adam(self, phase: Phase, optimizer: Optimizer) -> Evaluation:
+    def _go_to(self, number: int) -> None:
+        """Go on with another phase; a new stage forgets the losses of the one before."""
+        state, phases = self.state, self._phases
+        if number < len(phases) and phases[number].stage != phases[state.phase].stage:
+            state.loss, state.best, state.stale = math.inf, math.inf, 0
+        state.phase, state.phase_step = number, 0
+
+    def _end_stage(self) -> None:
+        """Go on with the next stage, before the phases of this one are over."""
+        stage = self._stepped.stage
+        self._go_to(next(k for k, phase in enumerate(self._phases) if phase.stage > stage))
+
+    def _enter(self) -> None:
+        phase = self._phases[self.state.phase]
+        self._module.begin(phase.stage)
+        self._objective.parameters = self._module.trained(phase.stage)
+
+    def _first_order(self, phase: Phase, optimizer: Optimizer) -> Evaluation:
         if self._draws_next:
             self._draw()
+        self._objective.adapt(self.state.phase_step)
         if phase.decay != 1:
             optimizer.param_groups[0]["lr"] = phase.rate(self.state.phase_step)
         evaluation = self._objective.evaluate()
         optimizer.step()
         return evaluation
 
-    def _lbfgs(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
-        if self._draws_next:
+    def _line_search(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
+        anew = self._draws_next
+        if anew:
             self._draw()
-            self._search.begin()
+            self._search.begin(scaled=phase.optimizer == "lbfgs")
             self.state.scale = self._search.scale
         start = self._search.start()
-        if self.state.phase_step and start.total >= self.state.loss:
+        if not anew and start.total >= self.state.loss:
             memory = next(iter(optimizer.state.values()), {})
             if memory.get("n_iter", 0) <= 1:
                 return None
@@ -216,7 +246,7 @@ class Descent(Callback):
     def _gauss_newton(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
         if self._draws_next:
             self._draw()
-        assert isinstance(optimizer, LevenbergMarquardt)
+        assert isinstance(optimizer, LevenbergMarquardt | NaturalGradient)
         return self._objective.linearised if optimizer.advance(self._objective.residuals) else None
 
     @property
@@ -225,13 +255,18 @@ class Descent(Callback):
         state = self.state
         if state.phase_step == 0:
             return True
-        every = self._module.resample_every
-        return self._phases[state.phase].optimizer != "lbfgs" and state.phase_step % every == 0
+        every = {"lbfgs": math.inf, "engd": 1}.get(self._phases[state.phase].optimizer, self._module.resample_every)
+        return state.phase_step % every == 0
 
     def _draw(self) -> None:
-        follows = self._phases[self.state.phase].optimizer == "lm" and self.state.phase_step > 0
+        phase, first = self._phases[self.state.phase], self.state.phase_step == 0
+        if first:
+            self._enter()
+        follows = not first and not phase.first_order and phase.optimizer != "engd"
         module, drawn = self._module, self._objective.drawn
         self._objective.use(module.resample(self._generator, drawn) if follows else module.sample(self._generator))
+        if not phase.first_order:
+            self._objective.adapt(None)
 
     def _check(self, evaluation: Evaluation) -> None:
         """Write a row of the history and report; the time that this takes is not training."""
@@ -242,14 +277,18 @@ class Descent(Callback):
         if error is None and training.target_error is not None:
             raise UserError(f"{self._problem.name} has no error to follow in training; use target_loss instead")
         state.error = math.inf if error is None else error
-        state.stale = 0 if state.loss < state.best else state.stale + 1
-        state.best = min(state.best, state.loss)
+        phase, last = self._stepped, self._phases[-1].stage
+        if state.phase == len(self._phases) or phase.stage == self._phases[state.phase].stage:
+            state.stale = 0 if state.loss < state.best else state.stale + 1
+            state.best = min(state.best, state.loss)
+            if state.stale >= self._limits.patience and phase.stage < last:
+                self._end_stage()
         terms = zip(self._objective.names, evaluation.terms.tolist(), strict=True)
-        losses = {"loss": state.loss, **{f"loss_{name}": value for name, value in terms}}
-        phase = self._phases[state.phase if state.phase_step else state.phase - 1]
+        losses = {"loss": evaluation.total, **{f"loss_{name}": value for name, value in terms}}
         if leader:
             told = {"step": state.step, "closures": state.closures, "seconds": state.seconds}
-            self._history.write({**told, "phase": phase.optimizer, **losses, "error": "" if error is None else error})
+            method = {**({"stage": phase.stage + 1} if last else {}), "phase": phase.optimizer}
+            self._history.write({**told, **method, **losses, "error": "" if error is None else error})
             self._context.progress.report(self._done(), losses if error is None else {**losses, "error": error})
         self._started += time.perf_counter() - began
 

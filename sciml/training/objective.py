@@ -37,7 +37,7 @@ class Objective:
 
     def __init__(self, module: NeuralSolver[Any], rank: int, world: int, bf16: bool) -> None:
         self.module = module
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = module.trained(0)
         self.names: Collection[str] = ()
         self.closures = 0
         self.votes: tuple[bool, bool] = (False, False)
@@ -61,6 +61,10 @@ class Objective:
         if self._world > 1:
             batch = {name: self._rows(name, rows) for name, rows in batch.items()}
         self._batch = batch
+
+    def adapt(self, step: int | None) -> None:
+        """Let the module adapt its weights to the batch before a step."""
+        self.module.adapt(self._batch, step)
 
     def residuals(self, derivative: bool) -> tuple[Tensor, Tensor | None]:
         """Return all residuals, whose squares sum to the loss, and their derivatives by the parameters if wanted.
@@ -174,9 +178,12 @@ class LineSearch:
         self.known: list[tuple[Tensor, Evaluation]] = []
         self.scale = 1.0
 
-    def begin(self) -> None:
-        """Begin on a new batch, with the scale that brings the loss here to about 1, or 2²⁰ in float64."""
+    def begin(self, scaled: bool) -> None:
+        """Begin on a new batch, if so wanted with the scale that brings the loss to about 1, or 2²⁰ in float64."""
         self.known.clear()
+        self.scale = 1.0
+        if not scaled:
+            return
         evaluation = self.objective.evaluate()
         lift = 20 if self.objective.parameters[0].dtype == torch.float64 else 0  # squares overflow in float32
         self.scale = 2.0 ** (lift - math.frexp(evaluation.total)[1])

@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 from sciml.errors import UserError
 
 Update = Literal["bfgs", "broyden"]
+SHRINKS = 8
+"""Tenfold shorter steps that are tried where the line search finds none."""
 MOST_BYTES = 1 << 32
 """The largest inverse Hessian that is kept."""
 
@@ -78,7 +80,8 @@ class SelfScaledQuasiNewton(Optimizer):
             inverse = None
             direction = -gradient / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
         ray.aim(direction)
-        length = ray.search(group["curvature"], group["evaluations"])
+        length = ray.search(group["curvature"], group["evaluations"], memory.get("before"))
+        memory["before"] = ray.loss(0.0)
         ray.move(length)
         step, change = length * direction, ray.gradient(length) - gradient
         curvature = change @ step
@@ -114,8 +117,14 @@ class _Ray:
     def move(self, length: float) -> None:
         torch.nn.utils.vector_to_parameters(self._start + length * self._direction, self._parameters)
 
-    def search(self, curvature: float, evaluations: int) -> float:
-        """Return a length that meets the strong Wolfe conditions, else the best that was tried."""
+    def search(self, curvature: float, evaluations: int, before: float | None) -> float:
+        """Return a length that meets the strong Wolfe conditions, else the best that was tried.
+
+        Args:
+            curvature: the share of the slope that may be left.
+            evaluations: the most trials.
+            before: the loss where the last step began; the first trial expects as great a fall again.
+        """
         slope = float(self.gradient(0.0) @ self._direction)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # that it has failed is told by the length
@@ -126,13 +135,19 @@ class _Ray:
                 np.ones(1),
                 gfk=np.array([slope]),
                 old_fval=self.loss(0.0),
+                old_old_fval=before,
                 c1=min(1e-4, curvature / 2),
                 c2=curvature,
                 maxiter=evaluations,
             )
         if length is not None:
             return float(length)
-        return min(self._known, key=lambda k: self._known[k][0] if math.isfinite(self._known[k][0]) else math.inf)
+        best = min(self._known, key=self.loss)
+        for _ in range(SHRINKS if best == 0 else 0):
+            best = min(length for length in self._known if length) / 10
+            if self.loss(best) < self.loss(0.0):
+                return best
+        return best if self.loss(best) < self.loss(0.0) else 0.0
 
     def _at(self, length: float) -> tuple[float, Tensor]:
         if length not in self._known:

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from sciml.networks import Normalise
-from sciml.neural import NeuralSolver
+from sciml.neural import NeuralSolver, Phase
 from sciml.pde import taylor
-from sciml.pde.domains import Part, Points, Sampling
+from sciml.pde.conditions import Initial, Observed
+from sciml.pde.domains import Box, Domain, Part, Points, Sampling
 from sciml.pde.fields import Array, Derivative
 from sciml.pde.tape import per_row
 from sciml.views.residual import Derivatives, Residual, Term
 
-from ._imposed import Imposed, impose
+from ._imposed import FieldData, Imposed, impose
+from ._weighting import Balance, Weighting
+from ._windows import Handover, Windows, split
 
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
@@ -62,6 +65,11 @@ def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
     return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
 
 
+def _handed(term: Term) -> str:
+    """Return the name by which a batch holds what the window before has where a term holds."""
+    return f"before {term.name}"
+
+
 class ResidualNetwork(NeuralSolver[Residual]):
     """A network u whose weighted mean squared residuals are minimised, ``Σ_k w_k mean_i r_k(x_i; u)²``.
 
@@ -76,6 +84,9 @@ class ResidualNetwork(NeuralSolver[Residual]):
     condition_weight: float
     sampling: Sampling
     impose: bool
+    windows: int = 1
+    balance: Balance = "none"
+    causality: float = 0.0
     network: nn.Module
 
     @abstractmethod
@@ -84,22 +95,111 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def build(self, problem: Residual) -> None:
         region = problem.region
-        periodic = tuple(a in problem.periodic_axes for a in region.axes)
-        normalise = Normalise(region.bounds, periodic, self.real)
-        network = nn.Sequential(normalise, self.architecture(normalise.features, len(problem.fields)))
         values, met = impose(problem) if self.impose else ([], frozenset())
-        self.network = Imposed(network, values) if met else network
+        if self.windows == 1:
+            plain = self._plain(problem, region)
+            self.network = Imposed(plain, values) if met else plain
+        else:
+            self.network = Windows(region, self.windows, lambda *which: self._window(problem, values, *which))
         self.groups = grouped([term for term in problem.terms if term.name not in met])
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
         self.sought = nn.ParameterDict({u.name: torch.tensor(u.guess, dtype=self.real) for u in problem.unknowns})
+        weighted = self.balance != "none" or self.causality > 0
+        self.weightings = nn.ModuleList(self._weighting(problem, k) for k in range(self.windows * weighted))
+        self.stage = 0
+
+    def _plain(self, problem: Residual, domain: Domain) -> nn.Module:
+        """Return a network on which nothing is imposed but what is periodic."""
+        periodic = tuple(a in problem.periodic_axes for a in domain.axes)
+        normalise = Normalise(domain.bounds, periodic, self.real)
+        return nn.Sequential(normalise, self.architecture(normalise.features, len(problem.fields)))
+
+    def _window(
+        self, problem: Residual, values: list[FieldData], number: int, domain: Domain, before: nn.Module | None
+    ) -> nn.Module:
+        """Return the network of one window of time."""
+        plain = self._plain(problem, domain)
+        if not (values and isinstance(domain, Box)):
+            return plain
+        if before is None:
+            return Imposed(plain, [replace(v, box=domain) for v in values])
+        axis = domain.index("t")
+        orders, elsewhere = zip(*(split(v, axis, domain) for v in values), strict=True)
+        if not any(orders):
+            return Imposed(plain, elsewhere)
+        low, high = domain.bounds[axis].tolist()
+        return Handover(plain, before, low, high - low, axis, orders, elsewhere, self.real)
+
+    def _weighting(self, problem: Residual, number: int) -> Weighting:
+        region, terms = problem.region, [term for group in self.groups for term in group.terms]
+        span, axis = (0.0, 1.0), None
+        if "t" in region.axes:
+            axis = region.index("t")
+            low, high = region.bounds[axis].tolist()
+            length = (high - low) / self.windows
+            span = low + number * length, low + (number + 1) * length
+        inside = [term.name for term in terms if term.condition is None]
+        start = [term.name for term in terms if isinstance(term.condition, Initial)]
+        names = [term.name for term in terms]
+        return Weighting(names, inside, start, self.balance, self.causality, span, axis, self.real)
+
+    def refuses(self, problem: Residual) -> str | None:
+        if (self.windows > 1 or self.causality) and "t" not in problem.region.axes:
+            return "windows and causal weights need time"
+        if self.windows > 1 and (problem.unknowns or any(isinstance(c, Observed) for c in problem.conditions())):
+            return "numbers that are sought, and measurements, belong to all windows of time"
+        return None
+
+    def staged(self, phases: Sequence[Phase]) -> tuple[Phase, ...]:
+        """Return the phases once for each window of time."""
+        return tuple(replace(phase, stage=k) for k in range(self.windows) for phase in phases)
+
+    def begin(self, stage: int) -> None:
+        self.stage = stage
+        if isinstance(self.network, Windows):
+            self.network.enter(stage)
+
+    def trained(self, stage: int) -> list[Tensor]:
+        if isinstance(self.network, Windows):
+            return list(self.network.networks[stage].parameters())
+        return super().trained(stage)
+
+    def adapt(self, batch: Mapping[str, Tensor], step: int | None) -> None:
+        if weighting := self.weighting:
+            inside = next(group for group in self.groups if group.terms[0].condition is None)
+            rows = batch[f"{inside.name}/coordinates"]
+            weighting.renew(step, lambda: self._unweighted(batch), rows, self.trained(self.stage))
+
+    @property
+    def weighting(self) -> Weighting | None:
+        """The weights of the window of time at hand, where there are any."""
+        if not self.weightings:
+            return None
+        weighting = self.weightings[self.stage]
+        assert isinstance(weighting, Weighting)
+        return weighting
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         batch = {}
         for group in self.groups:
             inside = group.terms[0].condition is None
             count = self.points if inside else self.condition_points
-            batch |= group.pack(group.part.sample(count, generator, self.sampling, self.real))
+            batch |= self._draw(group, count, generator)
         return batch
+
+    def _draw(self, group: Group, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw points of a group, in the window of time at hand, with what the window before had there."""
+        points = group.part.sample(count, generator, self.sampling, self.real)
+        if not isinstance(self.network, Windows):
+            return group.pack(points)
+        points = self.network.place(points)
+        before = self.network.before
+        for term in group.terms:
+            if before is not None and isinstance(term.condition, Initial):
+                with torch.no_grad():
+                    value = term.residual(points, self.interpreter(points, group.orders, before))
+                points = replace(points, extras={**points.extras, _handed(term): value})
+        return group.pack(points)
 
     def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw points anew, in the interior likelier where residuals are large.
@@ -115,7 +215,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
             if group.terms[0].condition is not None:
                 continue
             count = len(batch[f"{group.name}/coordinates"])
-            pool = group.pack(group.part.sample(POOL * count, generator, self.sampling, self.real))
+            pool = self._draw(group, POOL * count, generator)
             fresh, old = (self._squares(group, rows) for rows in (pool, batch))
             if fresh.mean() > OVERFIT * old.mean() and count < GROWTH * self.points:
                 count *= 2
@@ -134,6 +234,16 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def _group(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted residuals of the terms of a group, each of shape (n,)."""
+        residuals, weighting = self._group_unweighted(group, batch), self.weighting
+        if weighting is None:
+            return residuals
+        rows = batch[f"{group.name}/coordinates"]
+        return {name: weighting.factor(name, rows) * residual for name, residual in residuals.items()}
+
+    def _unweighted(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: rows for group in self.groups for name, rows in self._group_unweighted(group, batch).items()}
+
+    def _group_unweighted(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         points = group.points(batch)
         derivatives = self.interpreter(points, group.orders)
         sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
@@ -141,16 +251,21 @@ class ResidualNetwork(NeuralSolver[Residual]):
         residuals = {}
         for term in group.terms:
             weight = 1.0 if term.condition is None else math.sqrt(self.condition_weight)
-            residuals[term.name] = weight * term.residual(points, derivatives)
+            residual = term.residual(points, derivatives)
+            if _handed(term) in points.extras:
+                residual = residual - points.extras[_handed(term)]
+            residuals[term.name] = weight * residual
         return residuals
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: residual.square().mean() for name, residual in self.residuals(batch).items()}
 
-    def interpreter(self, points: Points, orders: tuple[tuple[int, ...], ...]) -> Derivatives:
-        """Return the network's derivatives at the points and their partners, all found in one pass."""
+    def interpreter(
+        self, points: Points, orders: tuple[tuple[int, ...], ...], network: nn.Module | None = None
+    ) -> Derivatives:
+        """Return the derivatives of a network, by default one's own, at the points and their partners in one pass."""
         places = [points.coordinates] if points.partner is None else [points.coordinates, points.partner]
-        values = taylor.derivatives(self.network, torch.cat(places), orders)
+        values = taylor.derivatives(network or self.network, torch.cat(places), orders)
 
         def derivatives(coordinates: Array, wanted: Sequence[Derivative]) -> dict[Derivative, Tensor]:
             rows = slice(len(points), None) if coordinates is points.partner else slice(len(points))
@@ -161,9 +276,10 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def evaluate(points: np.ndarray) -> np.ndarray:
             parameter = next(self.network.parameters())
+            network = self.network.whole if isinstance(self.network, Windows) else self.network
             with torch.no_grad():
                 rows = torch.as_tensor(points, dtype=parameter.dtype, device=parameter.device)
-                blocks = [self.network(block) for block in rows.split(EVALUATION_ROWS)]
+                blocks = [network(block) for block in rows.split(EVALUATION_ROWS)]
                 sought = [value.expand(len(rows), 1) for value in self.sought.values()]
                 return torch.cat([torch.cat(blocks), *sought], dim=1).cpu().double().numpy()
 

@@ -12,8 +12,10 @@ from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
 
 from ._residual_network import ResidualNetwork
+from ._weighting import Balance
 
-Method = Literal["auto", "lm", "lbfgs"]
+Optimizing = Literal["lm", "engd", "ssbroyden", "ssbfgs", "lbfgs", "soap", "adam"]
+Method = Literal["auto"] | Optimizing
 SMALL = 4000
 """The most parameters for which Gauss-Newton steps are cheap."""
 
@@ -29,7 +31,13 @@ class Preset:
     steps: int
 
 
-PRESETS = {"lm": Preset(600, 100, 10, 0, 200), "lbfgs": Preset(2048, 256, 250, 500, 1500)}
+PRESETS = {
+    "lm": Preset(600, 100, 10, 0, 200),
+    "engd": Preset(600, 100, 1, 0, 300),
+    **dict.fromkeys(("ssbroyden", "ssbfgs"), Preset(1024, 128, 250, 500, 3000)),
+    "lbfgs": Preset(2048, 256, 250, 500, 1500),
+    **dict.fromkeys(("soap", "adam"), Preset(1024, 128, 1, 0, 3000)),
+}
 
 
 class PINN(ResidualNetwork):
@@ -47,7 +55,9 @@ class PINN(ResidualNetwork):
         width: of each hidden layer.
         depth: number of hidden layers.
         activation: between the layers.
-        method: lm (Levenberg-Marquardt) or lbfgs; auto takes lm up to 4000 parameters.
+        method: lm (Levenberg-Marquardt), engd (natural gradient with momentum, on new points for every step), ssbroyden
+            or ssbfgs (self-scaled quasi-Newton with full memory), lbfgs, soap or adam; auto takes lm up to 4000
+            parameters, then lbfgs.
         points: collocation points in the interior at the start; by default what suits the method, as below.
         condition_points: points for each condition that is trained.
         condition_weight: w.
@@ -55,8 +65,12 @@ class PINN(ResidualNetwork):
         sampling: how points are drawn.
         resample_every: steps after which points are drawn anew; L-BFGS then starts again, too.
         adam_steps: steps of Adam before the method's.
-        learning_rate: of Adam at the start; it falls along a cosine to a hundredth of that.
+        learning_rate: of Adam or SOAP at the start; it falls along a cosine to a hundredth of that.
         steps: of the method.
+        balance: weights between the terms that follow the training by Adam or SOAP: by the norms of gradients, by the
+            neural tangent kernel, or by relative progress.
+        causality: ε, above 0 lets later times wait for earlier ones, by weights ``exp(-ε Σ_(earlier) loss)``.
+        windows: networks for so many stretches of time, trained one after the other.
     """
 
     def __init__(
@@ -74,12 +88,16 @@ class PINN(ResidualNetwork):
         adam_steps: Annotated[int, Ge(0)] | None = None,
         learning_rate: Positive = 5e-3,
         steps: Annotated[int, Ge(0)] | None = None,
+        balance: Balance = "none",
+        causality: Annotated[float, Ge(0)] = 0.0,
+        windows: Count = 1,
     ) -> None:
         super().__init__()
         self.width = width
         self.depth = depth
         self.activation: Activation = activation
-        self.method = ("lm" if depth * width**2 <= SMALL else "lbfgs") if method == "auto" else method
+        small: Optimizing = "lm" if depth * width**2 <= SMALL else "lbfgs"
+        self.method: Optimizing = small if method == "auto" else method
         suits = PRESETS[self.method]
         self.points = points or suits.points
         self.condition_points = condition_points or suits.condition_points
@@ -90,14 +108,20 @@ class PINN(ResidualNetwork):
         self.adam_steps = suits.adam_steps if adam_steps is None else adam_steps
         self.learning_rate = learning_rate
         self.steps = suits.steps if steps is None else steps
+        self.balance: Balance = balance
+        self.causality = causality
+        self.windows = windows
 
     def architecture(self, features: int, outputs: int) -> nn.Module:
         return MLP(features, outputs, self.width, self.depth, self.activation, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []
-        if self.method == "lm":
-            return (*adam, *([Phase("lm", self.steps)] if self.steps else []))
-        whole, rest = divmod(self.steps, self.resample_every)
-        lengths = [self.resample_every] * whole + [rest] * bool(rest)
-        return (*adam, *(Phase("lbfgs", steps) for steps in lengths))
+        if self.method in ("adam", "soap"):
+            main = [Phase(self.method, self.steps, self.learning_rate, decay=0.01)]
+        elif self.method == "lbfgs":
+            whole, rest = divmod(self.steps, self.resample_every)
+            main = [Phase("lbfgs", steps) for steps in [self.resample_every] * whole + [rest] * bool(rest)]
+        else:
+            main = [Phase(self.method, self.steps)]
+        return self.staged([*adam, *(main if self.steps else [])])
