@@ -91,6 +91,7 @@ def newton(
     jacobian: Callable[[np.ndarray], csc_array],
     start: np.ndarray,
     tolerance: float,
+    solve: Callable[[csc_array, np.ndarray], np.ndarray] = solve_linear,
 ) -> tuple[np.ndarray, list[float]]:
     """Return a zero of the residual and each step's relative size, halving steps until they descend.
 
@@ -101,7 +102,7 @@ def newton(
     for _ in range(STEPS):
         if not np.isfinite(value).all():
             raise SolveError("the residual is not finite at the start of a Newton step")
-        step = solve_linear(jacobian(y), value)
+        step = solve(jacobian(y), value)
         size = np.abs(step).max() / max(np.abs(y).max(), np.abs(step).max(), 1e-300)
         sizes.append(float(size))
         share = 1.0
