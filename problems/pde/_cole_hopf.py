@@ -23,7 +23,7 @@ def cole_hopf(points: np.ndarray, viscosity: float) -> np.ndarray:
         viscosity: ν, in length² / time.
     """
     blocks = [points[k : k + BLOCK] for k in range(0, len(points), BLOCK)]
-    return np.concatenate([_mean(*b.T, viscosity) for b in blocks])
+    return np.concatenate([_mean(b[:, 0], b[:, 1], viscosity) for b in blocks])
 
 
 def _mean(x: np.ndarray, t: np.ndarray, viscosity: float) -> np.ndarray:

@@ -56,7 +56,8 @@ class BurgersInverse(Residual):
 
     def conditions(self):
         rng = np.random.default_rng(self.draw)
-        points = np.stack([rng.uniform(*ends, self.measurements) for ends in self.region.bounds], axis=1)
+        low, high = self.region.bounds.T
+        points = rng.uniform(low, high, (self.measurements, 2))
         values = self.reference(points)[:, 0] + self.noise * rng.standard_normal(len(points))
         start = Initial(lambda u, x: u + torch.sin(torch.pi * x))
         return (start, Boundary(lambda u: u), Observed("u", points, values))

@@ -54,4 +54,5 @@ class Heat2D(Residual):
     def evaluation_grid(self) -> dict[str, np.ndarray]:
         """Return a grid that is finer along x, where there are the most waves."""
         counts = {"x": 201, "y": 21, "t": 21}
-        return {a: np.linspace(*ends, counts[a]) for a, ends in zip(counts, self.region.bounds, strict=True)}
+        ends = dict(zip(counts, self.region.bounds, strict=True))
+        return {a: np.linspace(ends[a][0], ends[a][1], count) for a, count in counts.items()}
