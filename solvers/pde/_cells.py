@@ -24,8 +24,10 @@ LEAST_SHARE = 0.01
 SHORTEST = 1e-12
 """The shortest slab and the narrowest cell, relative to the whole."""
 MOST_CELLS = 300
-PATIENCE = 2
-"""Refinements in a row that may leave a slab's residual as large as it was, as rounding does."""
+PATIENCE = 5
+"""Refinements in a row that may leave a slab's residual nearly as large as it was."""
+RESOLVED = 0.3
+"""Coefficients below this share of the residual belong to a resolved function."""
 ITERATIONS = 20
 ORDER = 10
 """The power of a slab's length with which its residual is taken to fall."""
@@ -161,8 +163,6 @@ class Marcher:
         self.start, self.end = box.bounds[statement.along]
         self.low, self.high = box.bounds[statement.across]
         self.residuals: list[float] = []
-        self.floor = 0.0
-        """The residual below which refinement has failed to bring a slab."""
         self.counts = dict.fromkeys(("iterations", "factorisations", "rejected"), 0)
 
     def run(self, report: Report) -> list[Slab]:
@@ -208,34 +208,36 @@ class Marcher:
                 continue
             self.counts["iterations"] += found[0]
             self.counts["factorisations"] += found[1]
-            each = self._contributions(slab, slab.held_out())
-            total, share = float(np.linalg.norm(each)), self._share(slab)
-            if total < 0.7 * least:
-                best, least, patience = slab, total, PATIENCE
-            else:
-                patience -= 1
-            if total <= max(share, 2 * self.floor):
-                self.residuals.append(total)
-                return slab
-            if not patience:
+            sizes = slab.held_out()
+            total = float(np.linalg.norm(self._contributions(slab, sizes)))
+            improved = total < 0.7 * least
+            patience = PATIENCE if improved else patience - 1
+            if improved or total <= self._share(slab):
+                best, least = slab, total
+            finer = self._refined(slab, sizes, improved) if total > self._share(slab) and patience else None
+            if finer is None:
                 self.residuals.append(least)
-                self.floor = max(least, self.floor)
                 return best
             self.counts["rejected"] += 1
-            slab = self._refined(slab, each, share)
+            slab = finer
 
-    def _refined(self, slab: Slab, each: np.ndarray, share: float) -> Slab:
-        """Return a guess with the cells or the slab shortened that spoil a slab's residual."""
+    def _refined(self, slab: Slab, sizes: np.ndarray, improved: bool) -> Slab | None:
+        """Return a guess with the cells or the slab shortened that spoil its residual; None where that is rounding.
+
+        Coefficients that fell below the residual show that a cell is resolved and its residual comes from rounding.
+        """
         across, along = slab.tails(TAIL)
-        bad = each > share / math.sqrt(slab.cells)
+        each, share = self._contributions(slab, sizes), self._share(slab)
+        bad = (each > share / math.sqrt(slab.cells)) & (np.maximum(across, along) > RESOLVED * sizes)
         late = bad & (along > across)
-        length = slab.length
-        excess = float(np.linalg.norm(each[late])) / share
-        if excess > 0.5:
-            length *= float(np.clip(0.9 * excess ** (-1 / ORDER), 0.3, 0.7))
         split = bad & ~late & (slab.widths > SHORTEST * (self.high - self.low))
         if slab.cells + split.sum() > MOST_CELLS:
             split[:] = False
+        excess, length = float(np.linalg.norm(each[late])) / share, slab.length
+        if excess > 0.5:
+            length *= float(np.clip(0.9 * excess ** (-1 / ORDER), 0.3, 0.7)) if improved else 0.25
+        if not split.any() and (length == slab.length or length < SHORTEST * (self.end - self.start)):
+            return None
         middle = (slab.breaks[:-1] + slab.breaks[1:])[split] / 2
         return slab.guessed(np.sort(np.concatenate([slab.breaks, middle])), slab.start, length, slab.before)
 
