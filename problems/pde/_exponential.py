@@ -74,14 +74,8 @@ class March:
         return True
 
     def _resolved(self, now: np.ndarray) -> bool:
-        size, high = np.abs(now).max(axis=0), 7 * self.grid.modes // 8
-        spacing = [
-            2 * np.pi / np.ptp(self.grid.system.box.bounds[self.grid.system.box.index(a)]) for a in self.grid.waves
-        ]
-        outer = np.zeros(size.shape, dtype=bool)
-        for wave, unit in zip(self.grid.waves.values(), spacing, strict=True):
-            outer |= np.abs(wave) > high * unit
-        return size[outer].max() < self.tolerance * size.max()
+        size = np.abs(now).max(axis=0)
+        return size[self.grid.outer].max() < self.tolerance * size.max()
 
     def _step(self, now: np.ndarray, t: float, h: float) -> tuple[int, np.ndarray | None, float]:
         """Return the sweeps made, values at the nodes (None without convergence), the tail over the tolerance."""

@@ -81,6 +81,10 @@ class Semilinear:
                     straight = relation.partial(d).expression == slope
                     left = left.subs(leaf, 0) if straight else left - slope * leaf
             rest.append(Relation(left, relation.leaves, relation.axes))
+        stiff = max((sum(d.order) for d in linear), default=0)
+        steepest = max((sum(d.order) for r in rest for d in r.needs), default=0)
+        if steepest > 1 and steepest >= stiff:
+            raise ValueError("exponential integrators need the highest derivatives to be linear, with constant factors")
         solved = {d: -np.linalg.solve(self.rate, column) for d, column in linear.items() if not d.order[self.t]}
         return solved, rest
 
@@ -116,7 +120,7 @@ class Grid:
         d = len(system.axes)
         self.points = fft.next_fast_len(int(np.ceil(system.density * (2 * modes + 1))), real=True)
         signed = np.r_[0 : modes + 1, -modes:0]
-        numbers = [signed] * (d - 1) + [np.arange(modes + 1)]
+        numbers = self.numbers = [signed] * (d - 1) + [np.arange(modes + 1)]
         self.places = np.ix_(*[n % self.points for n in numbers])
         self.shape = tuple(map(len, numbers))
         self.padded = (*[self.points] * (d - 1), self.points // 2 + 1)
@@ -145,6 +149,30 @@ class Grid:
                 d
             )
         return operator
+
+    @cached_property
+    def coupled(self) -> bool:
+        """Whether the linear part couples the fields."""
+        return any(self.operator[i, j].any() for i, j in np.ndindex(self.operator.shape[:2]) if i != j)
+
+    @cached_property
+    def outer(self) -> np.ndarray:
+        """Which modes are in the outer eighth along some axis."""
+        return np.any([np.abs(n) > 7 * self.modes / 8 for n in np.meshgrid(*self.numbers, indexing="ij")], axis=0)
+
+    def adopt(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return coefficients of a grid of no more modes on this one."""
+        d = len(self.shape)
+        fewer = coefficients.shape[-1] - 1
+        whole = np.zeros((*coefficients.shape[:-d], *self.shape), dtype=complex)
+        signed = np.r_[0 : fewer + 1, -fewer:0]
+        whole[(..., *np.ix_(*[signed] * (d - 1), np.arange(fewer + 1)))] = coefficients
+        return whole
+
+    def nodal(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return values at as many points as modes, 2 m + 1 along each axis."""
+        d = len(self.shape)
+        return fft.irfftn(coefficients, [2 * self.modes + 1] * d, axes=range(-d, 0), norm="forward")
 
     def values(self, coefficients: np.ndarray) -> np.ndarray:
         """Return values on the padded grid, one array or several in front."""
