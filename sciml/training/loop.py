@@ -65,7 +65,7 @@ class Descent(Callback):
             **dict.fromkeys(("lm", "engd"), self._gauss_newton),
         }
         self._steps = min(scheduled, context.training.max_steps or scheduled)
-        self._resumed: tuple[Tensor, Mapping[str, Tensor] | None] | None = None
+        self._resumed: tuple[Tensor, Mapping[str, Tensor]] | None = None
 
     @property
     def notes(self) -> dict[str, float | str]:
@@ -80,7 +80,7 @@ class Descent(Callback):
         return {**counted, "stop_reason": s.stop_reason, "precision": self._precision, "device": s.device}
 
     def state_dict(self) -> dict[str, Any]:
-        batch = None if self._draws_next else dict(self._objective.drawn)
+        batch = dict(self._objective.drawn)  # the next one may depend on it, too
         return {**asdict(self.state), "generator": self._generator.get_state(), "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -108,8 +108,7 @@ class Descent(Callback):
         if self._resumed:
             generator, batch = self._resumed
             self._generator.set_state(generator)
-            if batch is not None:
-                self._objective.use({name: rows.to(device) for name, rows in batch.items()})
+            self._objective.use({name: rows.to(device) for name, rows in batch.items()})
         if state.phase_step:
             self._enter()
         if state.phase_step and self._methods[self._phases[state.phase].optimizer] == self._line_search:
