@@ -16,7 +16,7 @@ from sciml.bench.command import main
 from sciml.bench.render import markdown
 from sciml.bench.runner import make_plan
 from sciml.bench.targets import Target
-from sciml.configuration.choices import CONFIGS
+from sciml.configuration.choices import CONFIGS, choose
 from sciml.errors import UserError
 
 WORKER = textwrap.dedent(
@@ -154,3 +154,12 @@ def test_a_target_that_makes_no_sense_is_refused(suite, targets, message: str) -
     suite(targets=targets)
     with pytest.raises(UserError, match=message):
         make_plan(read_choices(["suite=aims", "seed=0"]))
+
+
+def test_the_suite_of_differential_equations_fits_its_targets() -> None:
+    asked = read_choices(["suite=pde"])
+    plan = make_plan(asked)
+    aims = sum(len(each) for each in asked.targets.values())
+    assert sum(e.target is not None for e in plan.entries) == aims, "a target of a pair that does not fit"
+    fitting = {e.problem for e in plan.entries if e.kind != "trivial"}
+    assert fitting == {choose("problem", word).entry.name for word in asked.problem}

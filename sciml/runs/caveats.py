@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-GOOD_ENDS = ("", "solved", "schedule", "converged", "target_error", "target_loss")
+GOOD_ENDS = ("", "solved", "schedule", "converged", "tolerance", "target_error", "target_loss")
 """Reasons to stop that leave nothing to say."""
 MARK = " †"
 """What tables put behind the error of a result that has caveats."""
