@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     path = tmp_path_factory.mktemp("docs") / "extending_page.py"
     path.write_text("\n\n".join(blocks))
     sys.path.insert(0, str(path.parent))
@@ -34,7 +34,7 @@ def test_the_classes_are_as_short_as_the_page_says() -> None:
             if isinstance(node, ast.ClassDef):
                 after_docstring = block.splitlines()[node.body[1].lineno - 1 : node.end_lineno]
                 lines[node.name] = sum(bool(line.strip()) for line in after_docstring)
-    assert lines == {"Fisher": 9, "RandomSines": 26}
+    assert lines == {"Fisher": 9, "Growth": 9, "RandomSines": 26}
 
 
 def test_the_solver_of_the_page_solves_heat(page: dict) -> None:
@@ -53,3 +53,12 @@ def test_the_problem_of_the_page_is_solved_by_the_baseline(page: dict) -> None:
 
     problem = page["Fisher"]()
     assert problem.score(sciml.solve(problem, Spectral()))["relative_l2"] < 1e-6
+
+
+def test_the_number_that_the_page_seeks_is_found(page: dict) -> None:
+    from solvers.pde.calibration import Calibration
+
+    problem = page["Growth"]()
+    solution = sciml.solve(problem, Calibration(tolerance=1e-6))
+    assert solution([[0.0, 0.5]])[0, 1] == pytest.approx(6.0, rel=1e-5)
+    assert problem.score(solution)["relative_l2_rate"] < 1e-5
