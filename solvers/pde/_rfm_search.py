@@ -116,11 +116,15 @@ class Search:
         count = max(FEW // fields, FEWEST, math.ceil(SPARE * _dimension(self.lowest)))
         count = min(count, self.most // fields)
         best = self._coarse(count, 0.0, None)
-        while not self.done and (best is None or best.held_out > SIGNAL) and 8 * count * fields <= self.most:
+        while not self.done and (best is None or best.held_out > SIGNAL):
+            if not self.patient or 8 * count * fields > self.most:
+                break
             count *= 2
             best = self._coarse(count, count / 4, best)
         if best is None:
             raise self.failure or SolveError("no bandwidth gave a finite solution")
+        if best.held_out > SIGNAL and not self.patient:
+            return self._ended("stagnation")
         best, before, stale = self._refined(best, count), best, 0
         while not self.done and stale < 2:
             wanted, most = self._wanted(before, best), self.most // fields
@@ -131,7 +135,7 @@ class Search:
             if least > most:
                 return self._ended("coefficients")
             before, best = best, self._more(best, int(min(max(wanted, least), 2 * count, most)))
-            stale = stale + 1 if best.score > 0.5 * before.score else 0
+            stale = stale + 1 if best.score > 0.7 * before.score else 0
         return self._ended("stagnation")
 
     def deviations(self, fit: Fit) -> np.ndarray:
@@ -243,7 +247,8 @@ class Search:
         near = start if start and start.score < SIGNAL else None
         compared = near and count == len(near.expansion.features)
         try:
-            found, taken = method.run(near and near.expansion, COMPARED if compared else STEPS)
+            with np.errstate(all="ignore"):
+                found, taken = method.run(near and near.expansion, COMPARED if compared else STEPS)
         except (SolveError, np.linalg.LinAlgError) as error:
             self.failure = error if isinstance(error, SolveError) else SolveError(f"least squares failed: {error}")
             return None
