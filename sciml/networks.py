@@ -14,7 +14,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sin"
 
 
 class Normalise(nn.Module):
-    """The linear map of a box onto [-r, r]ᵈ; a periodic axis goes to cos and sin of multiples of its angle.
+    """The linear map of a box onto [-1, 1]ᵈ; a periodic axis goes to cos and sin of multiples of its angle.
 
     Exact periodicity after S. Dong, N. Ni, A method for representing periodic functions and enforcing exactly
     periodic boundary conditions with deep neural networks, J. Comput. Phys. 435 (2021), arXiv 2007.07442.
@@ -23,25 +23,17 @@ class Normalise(nn.Module):
         bounds: low and high of each input, shape (d, 2).
         periodic: for each input, whether fields repeat after its length.
         dtype: of the numbers.
-        reach: r of each input that is not periodic; 1 without it.
         harmonics: how many multiples of the angle, the angle itself being the first.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(
-        self,
-        bounds: np.ndarray,
-        periodic: tuple[bool, ...],
-        dtype: torch.dtype,
-        reach: tuple[float, ...] | None = None,
-        harmonics: int = 1,
-    ) -> None:
+    def __init__(self, bounds: np.ndarray, periodic: tuple[bool, ...], dtype: torch.dtype, harmonics: int = 1) -> None:
         super().__init__()
-        turns, reaches = np.array(periodic), np.array(reach or [1.0] * len(bounds))
+        turns = np.array(periodic)
         low, high = np.asarray(bounds, dtype=float).T
-        scale = np.where(turns, np.pi, reaches) * 2 / (high - low)
+        scale = np.where(turns, np.pi, 1.0) * 2 / (high - low)
         weight, bias = np.diag(scale), -scale * (low + high) / 2
         multiples = np.arange(1, harmonics + 1)
         rows = [weight[~turns], *(k * weight[turns] for k in multiples)]

@@ -87,18 +87,19 @@ class ResidualNetwork(NeuralSolver[Residual]):
     windows: int = 1
     balance: Balance = "none"
     causality: float = 0.0
+    harmonics: int = 1
     network: nn.Module
 
     @abstractmethod
-    def architecture(self, features: int, outputs: int) -> nn.Module:
+    def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
         """Return the network from normalised inputs to fields, in dtype ``self.real``."""
 
     def build(self, problem: Residual) -> None:
         region = problem.region
-        values, met = impose(problem) if self.impose else ([], frozenset())
+        values, met = impose(problem, self.impose)
         if self.windows == 1:
             plain = self._plain(problem, region)
-            self.network = Imposed(plain, values) if met else plain
+            self.network = Imposed(plain, values) if any(v.given for v in values) else plain
         else:
             self.network = Windows(region, self.windows, lambda *which: self._window(problem, values, *which))
         self.groups = grouped([term for term in problem.terms if term.name not in met])
@@ -111,8 +112,8 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def _plain(self, problem: Residual, domain: Domain) -> nn.Module:
         """Return a network on which nothing is imposed but what is periodic."""
         periodic = tuple(a in problem.periodic_axes for a in domain.axes)
-        normalise = Normalise(domain.bounds, periodic, self.real)
-        return nn.Sequential(normalise, self.architecture(normalise.features, len(problem.fields)))
+        normalise = Normalise(domain.bounds, periodic, self.real, self.harmonics)
+        return nn.Sequential(normalise, self.architecture(problem, normalise.features, len(problem.fields)))
 
     def _window(
         self, problem: Residual, values: list[FieldData], number: int, domain: Domain, before: nn.Module | None

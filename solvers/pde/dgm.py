@@ -1,13 +1,18 @@
 """The deep Galerkin method."""
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import nn
 
 from sciml.networks import GatedNetwork
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
+from sciml.views.residual import Residual
 
 from ._residual_network import ResidualNetwork
+from ._weighting import Balance
 
 
 class DGM(ResidualNetwork):
@@ -28,6 +33,10 @@ class DGM(ResidualNetwork):
         sampling: how points are drawn.
         adam_steps: steps of Adam.
         learning_rate: at the start; it falls along a cosine to a hundredth of that.
+        balance: weights between the terms that follow the training: by the norms of gradients, by the neural tangent
+            kernel, or by relative progress.
+        causality: ε, above 0 lets later times wait for earlier ones, by weights ``exp(-ε Σ_(earlier) loss)``.
+        windows: networks for so many stretches of time, trained one after the other.
     """
 
     def __init__(
@@ -41,6 +50,9 @@ class DGM(ResidualNetwork):
         sampling: Sampling = "uniform",
         adam_steps: Count = 3000,
         learning_rate: Positive = 5e-3,
+        balance: Balance = "none",
+        causality: Annotated[float, Ge(0)] = 0.0,
+        windows: Count = 1,
     ) -> None:
         super().__init__()
         self.width = width
@@ -52,9 +64,12 @@ class DGM(ResidualNetwork):
         self.sampling = sampling
         self.adam_steps = adam_steps
         self.learning_rate = learning_rate
+        self.balance: Balance = balance
+        self.causality = causality
+        self.windows = windows
 
-    def architecture(self, features: int, outputs: int) -> nn.Module:
+    def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
         return GatedNetwork(features, outputs, self.width, self.depth, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
-        return (Phase("adam", self.adam_steps, self.learning_rate, decay=0.01),)
+        return self.staged([Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)])

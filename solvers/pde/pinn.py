@@ -6,16 +6,21 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from torch import nn
 
-from sciml.networks import MLP, Activation
+from sciml.networks import MLP, Activation, FourierFeatures, GatedNetwork, PirateNet
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
+from sciml.pde.oscillation import is_oscillatory
+from sciml.views.residual import Residual
 
 from ._residual_network import ResidualNetwork
 from ._weighting import Balance
 
 Optimizing = Literal["lm", "engd", "ssbroyden", "ssbfgs", "lbfgs", "soap", "adam"]
 Method = Literal["auto"] | Optimizing
+Network = Literal["mlp", "fourier", "piratenet", "dgm"]
+MATRICES = {"mlp": (0, 1), "fourier": (1, 1), "piratenet": (2, 3), "dgm": (0, 4)}
+"""Square matrices of weights in each network: in all, and for each of its layers."""
 SMALL = 4000
 """The most parameters for which Gauss-Newton steps are cheap."""
 
@@ -53,8 +58,14 @@ class PINN(ResidualNetwork):
 
     Args:
         width: of each hidden layer.
-        depth: number of hidden layers.
-        activation: between the layers.
+        depth: number of hidden layers; for piratenet of blocks, for dgm of gated layers.
+        network: mlp (fully connected), fourier (the same on random Fourier features), piratenet (residual blocks that
+            start as nothing) or dgm (gated layers).
+        activation: between the layers, but for dgm; auto takes sines where sources or data of conditions have more than
+            three extrema along an axis, else tanh.
+        frequency: standard deviation of the angular frequencies of fourier and piratenet, where an axis has length 2.
+        factored: factor the weights of piratenet at random, for first-order methods.
+        harmonics: multiples of the angle that the embedding of a periodic axis has.
         method: lm (Levenberg-Marquardt), engd (natural gradient with momentum, on new points for every step), ssbroyden
             or ssbfgs (self-scaled quasi-Newton with full memory), lbfgs, soap or adam; auto takes lm up to 4000
             parameters, then lbfgs.
@@ -77,7 +88,11 @@ class PINN(ResidualNetwork):
         self,
         width: Count = 18,
         depth: Count = 4,
-        activation: Activation = "tanh",
+        network: Network = "mlp",
+        activation: Activation | Literal["auto"] = "auto",
+        frequency: Positive = 2.0,
+        factored: bool = False,
+        harmonics: Count = 1,
         method: Method = "auto",
         points: Count | None = None,
         condition_points: Count | None = None,
@@ -95,8 +110,13 @@ class PINN(ResidualNetwork):
         super().__init__()
         self.width = width
         self.depth = depth
-        self.activation: Activation = activation
-        small: Optimizing = "lm" if depth * width**2 <= SMALL else "lbfgs"
+        self.design: Network = network
+        self.activation: Activation | Literal["auto"] = activation
+        self.frequency = frequency
+        self.factored = factored
+        self.harmonics = harmonics
+        once, each = MATRICES[network]
+        small: Optimizing = "lm" if (once + each * depth) * width**2 <= SMALL and not factored else "lbfgs"
         self.method: Optimizing = small if method == "auto" else method
         suits = PRESETS[self.method]
         self.points = points or suits.points
@@ -112,8 +132,21 @@ class PINN(ResidualNetwork):
         self.causality = causality
         self.windows = windows
 
-    def architecture(self, features: int, outputs: int) -> nn.Module:
-        return MLP(features, outputs, self.width, self.depth, self.activation, self.real)
+    def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
+        auto: Activation = "sin" if self.activation == "auto" and is_oscillatory(problem) else "tanh"
+        activation = auto if self.activation == "auto" else self.activation
+        match self.design:
+            case "mlp":
+                return MLP(features, outputs, self.width, self.depth, activation, self.real)
+            case "fourier":
+                embedding = FourierFeatures(features, self.width, self.frequency, True, self.real)
+                mlp = MLP(embedding.features, outputs, self.width, self.depth, activation, self.real)
+                return nn.Sequential(embedding, mlp)
+            case "piratenet":
+                embedding = FourierFeatures(features, self.width, self.frequency, True, self.real)
+                return PirateNet(embedding, outputs, self.depth, activation, self.factored, self.real)
+            case "dgm":
+                return GatedNetwork(features, outputs, self.width, self.depth, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []

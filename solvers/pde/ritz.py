@@ -94,7 +94,7 @@ class Ritz(ResidualNetwork):
                 return f"{term.name} gives neither values nor the energy's natural condition"
         return None
 
-    def architecture(self, features: int, outputs: int) -> nn.Module:
+    def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
         return MLP(features, outputs, self.width, self.depth, self.activation, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
