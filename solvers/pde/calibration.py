@@ -18,6 +18,9 @@ from sciml.views.residual import Residual
 
 from .spectral import Spectral
 
+FARTHEST = 50.0
+"""The largest logarithm of a number relative to its guess."""
+
 
 class Calibration(Solver[Residual]):
     """Fits the numbers that are sought to the measurements by nonlinear least squares over forward solves.
@@ -78,9 +81,10 @@ class Calibration(Solver[Residual]):
         forward = model.forward(fit.x)
         numbers = model.numbers(fit.x)
         notes: dict[str, float | str] = {**numbers}
-        told = np.linalg.matrix_rank(fit.jac) == len(numbers)
+        error = model.error(forward)
+        told = np.linalg.svd(fit.jac, compute_uv=False).min() > np.linalg.norm(error) / model.step
         if told:
-            reach = self._reach(fit.fun, fit.jac, model.greatest * float(forward.notes["estimated_error"]))
+            reach = self._reach(fit.fun, fit.jac, error)
             for unknown, z, width in zip(problem.unknowns, fit.x, reach, strict=True):
                 low, high = sorted(_number(unknown.guess, end) for end in (z - width, z + width))
                 notes |= {f"{unknown.name}_low": low, f"{unknown.name}_high": high}
@@ -118,9 +122,15 @@ class _Model:
         self.solved: dict[bytes, Solution] = {}
 
     @property
-    def greatest(self) -> np.ndarray:
-        """For each measurement the greatest one of its kind, shape (m,)."""
-        return np.concatenate([np.full(len(d.values), np.abs(d.values).max()) for d in self.data])
+    def step(self) -> float:
+        """Over which derivatives are taken: a wider one costs accuracy, a narrower one amplifies the solver's error."""
+        return math.cbrt(self.solver.tolerance)
+
+    def error(self, forward: Solution) -> np.ndarray:
+        """Return the stated error of each prediction, shape (m,)."""
+        relative = float(forward.notes["estimated_error"])
+        sizes = [np.full(len(d.values), np.abs(forward.state[d.field]).max()) for d in self.data]
+        return relative * np.concatenate(sizes)
 
     def numbers(self, theta: np.ndarray) -> dict[str, float]:
         return {u.name: _number(u.guess, z) for u, z in zip(self.problem.unknowns, theta, strict=True)}
@@ -149,16 +159,15 @@ class _Model:
         except SolveError:
             if self.evaluated == 1:
                 raise
-            return np.full(len(self.greatest), np.nan)
+            return np.full(sum(len(d.values) for d in self.data), np.nan)
         shown = {**self.numbers(theta), "misfit": float(np.sqrt(np.mean(found**2)))}
         self.context.progress.report(self.evaluated / self.evaluations, shown)
         return found
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         self.solved = {key: solution for key, solution in self.solved.items() if key == theta.tobytes()}
-        step = math.cbrt(self.solver.tolerance)
-        columns = [(self.misfit(theta + e) - self.misfit(theta - e)) / (2 * step) for e in step * np.eye(len(theta))]
-        return np.stack(columns, axis=1)
+        shifts = self.step * np.eye(len(theta))
+        return np.stack([(self.misfit(theta + s) - self.misfit(theta - s)) / (2 * self.step) for s in shifts], axis=1)
 
 
 def _data(problem: Residual) -> Sequence[Observed]:
@@ -166,7 +175,7 @@ def _data(problem: Residual) -> Sequence[Observed]:
 
 
 def _number(guess: float, z: float) -> float:
-    return float(guess * np.exp(z) if guess else z)
+    return float(guess * np.exp(np.clip(z, -FARTHEST, FARTHEST)) if guess else z)
 
 
 def _with_numbers(forward: Solution, numbers: Mapping[str, float]):
