@@ -84,8 +84,8 @@ class FourierFeatures(nn.Module):
 class MLP(nn.Module):
     """A fully connected network, ``x -> W_L σ(... σ(W_1 x + b_1) ...) + b_L``.
 
-    Weights start as Glorot's; between sines they are uniform with variance 2 / width, which keeps the angles'
-    variance at 1 from layer to layer, after phases that are uniform over the circle.
+    Weights start as Glorot's; between sines they are uniform with variance 2 / width, which keeps the
+    variance of the angles between 0.8 and 1 from layer to layer, after phases that are uniform over the circle.
     Source: V. Sitzmann et al., Implicit neural representations with periodic activation functions, NeurIPS 2020,
     arXiv 2006.09661.
 
