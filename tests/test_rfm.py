@@ -72,7 +72,7 @@ def error(problem: Residual, seed: int = 0, **settings: float) -> tuple[float, M
 
 def test_features_have_exact_derivatives_and_exact_periods() -> None:
     features = Features.draw(BOX, 9, (4.0, 7.0), np.random.default_rng(0), periodic=[1])
-    points = np.random.default_rng(1).uniform(*BOX.T, (6, 2))
+    points = np.random.default_rng(1).uniform(BOX[:, 0], BOX[:, 1], (6, 2))
     step = 1e-5
     for order in [(0, 0), (1, 0), (0, 1), (2, 1), (3, 0)]:
         for axis in (0, 1):
@@ -81,9 +81,11 @@ def test_features_have_exact_derivatives_and_exact_periods() -> None:
             slope = (features.matrix(points + shift, order) - features.matrix(points - shift, order)) / (2 * step)
             exact = features.matrix(points, higher)
             np.testing.assert_allclose(slope, exact, rtol=0, atol=1e-7 * np.abs(exact).max())
-    later = points + [0.0, 5.0]
-    np.testing.assert_allclose(features.matrix(later, (1, 1)), features.matrix(points, (1, 1)), rtol=0, atol=1e-11)
-    assert np.abs(features.matrix(points + [1.0, 0.0], (0, 0)) - features.matrix(points, (0, 0))).max() > 0.1
+    period, extent = np.diag([1.0, 5.0])[::-1]
+    np.testing.assert_allclose(
+        features.matrix(points + period, (1, 1)), features.matrix(points, (1, 1)), rtol=0, atol=1e-11
+    )
+    assert np.abs(features.matrix(points + extent, (0, 0)) - features.matrix(points, (0, 0))).max() > 0.1
 
 
 @pytest.mark.parametrize(

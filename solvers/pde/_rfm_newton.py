@@ -11,8 +11,8 @@ from sciml.pde.fields import Derivative
 from ._features import Features, Order
 from ._rfm_system import Expansion, Group, Statement, System, Values, combined
 
-RANK = 1e-15
-"""Directions with singular values below this, relative to the greatest, count as free."""
+RIDGE = 1e-15
+"""Relative to columns of length 1."""
 STEPS = 30
 SMALLEST = 1 / 64
 """The shortest share of a Newton step that is tried."""
@@ -165,9 +165,17 @@ class GaussNewton:
 
 
 def least_squares(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the least squares solution, the shortest in scaled columns where directions are free."""
+    """Return the least squares solution in scaled columns, with a ridge that rounding could not tell from none.
+
+    QR is as accurate as a rank-revealing factorisation and up to twice as fast; the ridge keeps it from breaking
+    down where directions are free.
+    """
     norms = np.linalg.norm(matrix, axis=0)
     norms[norms == 0] = 1.0
-    found = linalg.lstsq(matrix / norms, right, cond=RANK, lapack_driver="gelsy", check_finite=False, overwrite_a=True)
-    assert found is not None
-    return found[0] / norms
+    columns = len(norms)
+    ridged = np.zeros((len(matrix) + columns, columns), order="F")
+    np.divide(matrix, norms, out=ridged[: len(matrix)])
+    np.fill_diagonal(ridged[len(matrix) :], RIDGE)
+    whole = np.concatenate([right, np.zeros(columns)])
+    rotated, triangle = linalg.qr_multiply(ridged, whole, overwrite_a=True)
+    return linalg.solve_triangular(triangle, rotated, check_finite=False) / norms
