@@ -10,6 +10,7 @@ from sciml.pde.conditions import Boundary
 from sciml.pde.fields import laplacian
 from sciml.pde.geometry import Shape
 from sciml.pde.solids import disk, rectangle
+from sciml.views.energy import Energy
 from sciml.views.residual import Residual
 
 HOLES = ((0.5, 0.5, 0.2), (0.4, -0.4, 0.4), (-0.2, -0.7, 0.1), (-0.6, 0.5, 0.3))
@@ -22,7 +23,7 @@ SAMPLES = 300
 BLOCK = 4096
 
 
-class PoissonBoltzmann(Residual):
+class PoissonBoltzmann(Residual, Energy):
     """A screened potential between charged disks.
 
     -(u_xx + u_yy) + 64 u = 10 (17 + x² + y²) sin(πx) sin(4πy) on (-1, 1)² without four disks,
@@ -46,8 +47,13 @@ class PoissonBoltzmann(Residual):
         return Shape(solid)
 
     def equations(self, u, x, y):
-        source = 10 * (17 + x**2 + y**2) * np.sin(np.pi * x) * np.sin(4 * np.pi * y)
-        return -laplacian(u) + DECAY**2 * u - source
+        return -laplacian(u) + DECAY**2 * u - self.source(x, y)
+
+    def energy(self, u, x, y):
+        return (u.x**2 + u.y**2 + DECAY**2 * u**2) / 2 - self.source(x, y) * u
+
+    def source(self, x, y):
+        return 10 * (17 + x**2 + y**2) * np.sin(np.pi * x) * np.sin(4 * np.pi * y)
 
     def conditions(self):
         return (

@@ -8,13 +8,14 @@ from sciml.pde.conditions import Boundary
 from sciml.pde.fields import laplacian
 from sciml.pde.geometry import Shape
 from sciml.pde.solids import disk, rectangle
+from sciml.views.energy import Energy
 from sciml.views.residual import Residual
 
 CENTER, RADIUS, EDGE = 0.3, 0.1, 0.5
 DEGREE, POLES, SAMPLES = 40, 25, 200
 
 
-class PoissonHoles(Residual):
+class PoissonHoles(Residual, Energy):
     """A plate is held at one along its edge and at zero around four holes.
 
     u_xx + u_yy = 0 on (-1/2, 1/2)² without four disks of radius 0.1 about (±0.3, ±0.3),
@@ -38,6 +39,9 @@ class PoissonHoles(Residual):
 
     def equations(self, u):
         return laplacian(u)
+
+    def energy(self, u):
+        return (u.x**2 + u.y**2) / 2
 
     def conditions(self):
         return (

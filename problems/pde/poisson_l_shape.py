@@ -6,6 +6,7 @@ from sciml.pde.conditions import Boundary
 from sciml.pde.fields import laplacian
 from sciml.pde.geometry import Shape
 from sciml.pde.solids import rectangle
+from sciml.views.energy import Energy
 from sciml.views.residual import Residual
 
 
@@ -16,7 +17,7 @@ def singular(x, y):
     return radius ** (2 / 3) * np.cos(4 * half / 3)
 
 
-class PoissonLShape(Residual):
+class PoissonLShape(Residual, Energy):
     """A harmonic function whose gradient is infinite at the inner corner of an L.
 
     u_xx + u_yy = 0 on (-1, 1)² without [0, 1] × [-1, 0],  u = 0 on the two edges at the inner corner,
@@ -34,6 +35,9 @@ class PoissonLShape(Residual):
 
     def equations(self, u):
         return laplacian(u)
+
+    def energy(self, u):
+        return (u.x**2 + u.y**2) / 2
 
     def conditions(self):
         return (
