@@ -48,10 +48,11 @@ class Term:
             return value
         return value - self.relation(derivatives(points.partner, needs), arguments)
 
-    def with_numbers(self, numbers: Mapping[sympy.Symbol, sympy.Float]) -> "Term":
-        """Return the term with numbers for symbols."""
+    def given(self, numbers: Mapping[sympy.Symbol, sympy.Float], fields: Sequence[str]) -> "Term":
+        """Return the term with numbers for symbols and some of the fields' derivatives as arguments."""
         expression: Any = self.relation.expression.xreplace(numbers)
-        return replace(self, relation=replace(self.relation, expression=expression))
+        leaves = {d: leaf for d, leaf in self.relation.leaves.items() if d.field not in fields}
+        return replace(self, relation=replace(self.relation, expression=expression, leaves=leaves))
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,21 @@ class Residual(Problem):
         sought = [np.full((len(points), 1), float(getattr(self, u.name))) for u in self.unknowns]
         return np.concatenate([self.reference(points), *sought], axis=1)
 
-    def given(self, values: Mapping[str, float]) -> "Residual":
-        """Return the forward problem of an inverse one: equations with numbers for the unknowns, no measurements."""
+    def given(self, values: Mapping[str, float], fields: Sequence[str] = ()) -> "Residual":
+        """Return the forward problem of an inverse one: equations with numbers for the unknowns, no measurements.
+
+        Args:
+            values: a number for each unknown.
+            fields: names of fields that are given, too; relations then take them and their derivatives as arguments,
+                and conditions on them alone are left out.
+        """
         numbers = {symbol(name): sympy.Float(value) for name, value in values.items()}
         twin = copy.copy(self)
         for name in ("evaluation", "terms"):
             vars(twin).pop(name, None)
-        terms = (t for t in self.terms if not isinstance(t.condition, Observed))
-        vars(twin).update(values, unknowns=(), terms=tuple(t.with_numbers(numbers) for t in terms))
+        terms = (t.given(numbers, fields) for t in self.terms if not isinstance(t.condition, Observed))
+        sought = tuple(f for f in self.fields if f.name not in fields)
+        vars(twin).update(values, unknowns=(), fields=sought, terms=tuple(t for t in terms if t.relation.needs))
         return twin
 
     def _with_symbols(self, names: Sequence[str]) -> "Residual":
