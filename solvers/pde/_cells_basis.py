@@ -1,6 +1,7 @@
 """Random features on the reference cell [-1, 1] x [-1, 1], orthonormalised once for all cells."""
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +22,7 @@ ROWS = 1.6
 Order = tuple[int, int]
 
 
-def draw(count: int, seed: int) -> Features:
+def draw(count: int, seed: Sequence[int]) -> Features:
     """Return features whose wave numbers grow with the degree of polynomials that are as many."""
     return Features.draw(SQUARE, count, [0.3 * math.sqrt(2 * count)] * 2, np.random.default_rng(seed))
 
@@ -34,7 +35,7 @@ class Basis:
         seed: of the held-out points.
     """
 
-    def __init__(self, features: Features, seed: int) -> None:
+    def __init__(self, features: Features, seed: Sequence[int]) -> None:
         self.features = features
         self.bandwidth = float(np.abs(features.weights).max())
         nodes, mass = legendre.leggauss(FINE)
@@ -47,7 +48,7 @@ class Basis:
         self.count = math.ceil(math.sqrt(ROWS * self.rank))
         """Collocation points per axis inside."""
         line, few = gauss(self.count), gauss(self.count - 2)
-        drawn = np.random.default_rng([seed, 1]).uniform(-1, 1, (2, self.rank // 2))
+        drawn = np.random.default_rng([*seed, 1]).uniform(-1, 1, (2, self.rank // 2))
         self.places = {"inside": tensor(line, line), "inside_held": drawn.T}
         for suffix, across, along in (("", line, few), ("_held", drawn[0, : self.count], drawn[1, : self.count])):
             self.places |= {
