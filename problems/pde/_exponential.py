@@ -44,8 +44,11 @@ class March:
         self.steps: list[np.ndarray] = []
         self._made: dict[float, np.ndarray] = {}
 
-    def run(self) -> bool:
+    def run(self, resolved: bool = True) -> bool:
         """March to the end, or until the highest modes no longer vanish; return whether they do.
+
+        Args:
+            resolved: whether to stop there.
 
         Raises:
             SolveError: the smallest step is not small enough.
@@ -54,7 +57,7 @@ class March:
         now, t, h = self.grid.initial(), start, (end - start) / 64
         h_least = SMALLEST * (end - start)
         self.breaks = [start]
-        if not self._resolved(now):
+        if resolved and not self._resolved(now):
             return False
         while t < end - h_least:
             h = min(h, end - t)
@@ -69,7 +72,7 @@ class March:
             self.breaks.append(end if t > end - h_least else t)
             if sweeps < SWEEPS // 2 and tail < 1e-4:
                 h = 2 * h
-            if not self._resolved(now):
+            if resolved and not self._resolved(now):
                 return False
         return True
 
