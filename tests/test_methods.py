@@ -78,6 +78,11 @@ def test_the_inverse_hessian_meets_the_secant_equation_and_stays_positive(update
     assert torch.linalg.eigvalsh(inverse).min() > 0
 
 
+def test_a_step_is_found_however_short_it_has_to_be() -> None:
+    losses, *_ = minimise(lambda x: torch.log1p(1e16 * x.square().sum()), [1e-9], 4, "broyden")
+    assert losses[3] < 1e-10 * losses[0]
+
+
 def test_the_scaling_is_that_of_the_formulas() -> None:
     # b = 2, h = 1: a = 1, ρ = 1 - √½, θ = -½ within [-√½, 1/ρ], σ = ½, q = √2, t = ½
     assert scaling(2.0, 1.0, 3) == pytest.approx((0.5, 3.0), rel=1e-12)
@@ -158,6 +163,16 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits(tmp_path: Path, me
     assert all(np.array_equal(again.state[name], whole.state[name]) for name in whole.state)
     kept = {row["step"]: row for row in rows(tmp_path / "cut")}
     assert all(kept[row["step"]] == row for row in rows(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "error"),
+    [("ssbroyden", 100, 1e-4), ("ssbfgs", 100, 1e-4), ("engd", 40, 1e-2), ("soap", 200, 3e-2)],
+)
+def test_heat_is_solved(method: str, steps: int, error: float) -> None:
+    given = {"adam_steps": 50} if method.startswith("ss") else {}
+    solution = train(method=method, steps=steps, width=12, points=200, **given)
+    assert Heat().score(solution)["relative_l2"] < error
 
 
 def weighting(balance: Balance = "none", causality: float = 0.0) -> Weighting:
