@@ -1,5 +1,7 @@
 """The published problems of differential equations: golden numbers, the classical solver, calibration."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import sympy
@@ -204,23 +206,21 @@ def test_tikhonov_converges_to_the_field_from_exact_data():
         solution = sciml.solve(problem, Tikhonov(degree=degree))
         assert solution.notes["stop_reason"] == "converged"
         errors.append(problem.score(solution)["relative_l2_a"])
-    assert all(later < sooner / 10 for sooner, later in zip(errors, errors[1:], strict=False))
+    assert all(later < sooner / 10 for sooner, later in pairwise(errors))
     assert errors[-1] < 1e-8
 
 
 def test_tikhonov_smooths_as_the_noise_asks_and_states_what_noise_does():
-    problem = InverseField(noise=0.1)
-    notes = sciml.solve(problem, Tikhonov()).notes
-    assert float(notes["misfit"]) == pytest.approx(0.1, rel=0.05)
-    errors = []
-    for draw in range(1, 7):
-        made = InverseField(noise=0.1, draw=draw)
-        solution = sciml.solve(made, Tikhonov())
-        points, truth = made.evaluation
-        errors.append(solution(points)[:, 1])
-        assert made.score(solution)["relative_l2_a"] < 0.05
-    scatter = float(np.sqrt(np.var(errors, axis=0, ddof=1).mean()))
-    assert float(notes["a_deviation"]) == pytest.approx(scatter, rel=0.35)
+    solver, found, stated = Tikhonov(degree=6, points=12), [], []
+    for draw in range(1, 9):
+        problem = InverseField(measurements=25, noise=0.1, draw=draw)
+        solution = sciml.solve(problem, solver)
+        assert float(solution.notes["misfit"]) == pytest.approx(0.1, rel=0.15)
+        assert problem.score(solution)["relative_l2_a"] < 0.1
+        found.append(solution(problem.evaluation[0])[:, 1])
+        stated.append(float(solution.notes["a_deviation"]))
+    scatter = float(np.sqrt(np.var(found, axis=0, ddof=1).mean()))
+    assert np.mean(stated) == pytest.approx(scatter, rel=0.35)
 
 
 class Sloped(Residual):
@@ -233,28 +233,22 @@ class Sloped(Residual):
         return Box(x=(0, 2))
 
     def equations(self, u, k):
-        return (k * u.x).x - 1
+        return (k * u.x).x - 0.25
 
     def conditions(self):
         points = np.linspace(0, 2, 41)[:, None]
         ends = (Boundary(lambda u: u, at={"x": 0}), Boundary(lambda u: u - 2, at={"x": 2}))
-        return (*ends, Boundary(lambda k: k.x - 1, at={"x": 2}), Observed("u", points, points[:, 0]))
+        return (*ends, Boundary(lambda k: k.x - 0.25, at={"x": 2}), Observed("u", points, points[:, 0]))
 
     def reference(self, points):
-        return np.column_stack([points, points + LEVEL])
-
-
-LEVEL = 3.0
+        return np.column_stack([points, 0.75 + points / 4])
 
 
 def test_tikhonov_takes_another_dimension_and_a_condition_on_the_slope():
-    """``(k u')' = 1`` with u = x leaves k = x + c for any c; the smallest slopes and values choose among them."""
+    """``(k u')' = 1/4`` and u = x leave k = x/4 + c for any c; a mean of one is what Tikhonov prefers."""
     problem = Sloped()
     solution = sciml.solve(problem, Tikhonov(degree=4))
-    points = np.linspace(0, 2, 11)[:, None]
-    u, k = solution(points).T
-    np.testing.assert_allclose(u, points[:, 0], atol=1e-6)
-    np.testing.assert_allclose(k - k[0], points[:, 0], atol=1e-4)
+    assert problem.score(solution)["max_error"] < 1e-5
 
 
 def test_tikhonov_refuses_what_it_cannot_fit():

@@ -86,12 +86,12 @@ class Sought:
 
     @cached_property
     def start(self) -> np.ndarray:
-        """The smoothest values that meet the conditions; one where there are none."""
+        """The values that meet the conditions and differ least, and least abruptly, from one."""
         left, right = self._conditions
-        if not len(right):
-            return np.ones(left.shape[1])
-        particular = linalg.lstsq(left, right, cond=1e-10)[0]
-        return particular - self.free @ linalg.lstsq(self.rough @ self.free, self.rough @ particular)[0]
+        ones = np.ones(left.shape[1])
+        particular = np.linalg.lstsq(left, right - left @ ones, rcond=1e-10)[0]
+        smoother = np.linalg.lstsq(self.rough @ self.free, self.rough @ particular, rcond=None)[0]
+        return ones + particular - self.free @ smoother
 
     @cached_property
     def _quadrature(self) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,8 @@ from ._sought import Model, Sought, sought
 
 SETTLED = 1e-8
 """The relative change of the sought field at which the iteration has converged."""
+CAUTION = 1.4
+"""How many times an effective parameter counts in cross-validation."""
 SHORTEST = 1e-3
 """The least share of a step that is tried."""
 ALPHAS = np.logspace(2, -28, 121)
@@ -30,15 +32,16 @@ ALPHAS = np.logspace(2, -28, 121)
 class Tikhonov(Solver[Residual]):
     """Fits fields in the equations to measurements of others by Gauss-Newton, smoothed in the H1 norm.
 
-    min_a  Σ_i (u(x_i; a) - d_i)² + α ∫ |∇a|² dx
+    min_a  Σ_i (u(x_i; a) - d_i)² + α ∫ |∇a|² + ε (a - 1)² dx
 
     The field a is a polynomial on Chebyshev points that meets its own conditions; u(·; a) solves the equations by
-    collocation, and its derivative by a is exact. In each step α minimises generalised cross-validation of the
-    linearised fit, so the size of the noise need not be known. The stated deviation of a is what noise of the size
-    of the misfit causes, after smoothing; the bias of smoothing is not in it.
+    collocation, and its derivative by a is exact. The small ε fixes only what measurements leave open. In each step
+    α minimises generalised cross-validation of the linearised fit, so the size of the noise need not be known; each
+    parameter counts 1.4 times, which keeps it from following noise. The stated deviation of a is what noise of the
+    size of the misfit causes after smoothing; the bias of smoothing is not in it.
     Source: C. R. Vogel, Computational Methods for Inverse Problems, SIAM (2002), doi:10.1137/1.9780898717570;
-    G. H. Golub, M. Heath, G. Wahba, Generalized cross-validation as a method for choosing a good ridge parameter,
-    Technometrics 21 (1979), doi:10.1080/00401706.1979.10489751.
+    Y.-J. Kim, C. Gu, Smoothing spline Gaussian regression: more scalable computation via efficient approximation,
+    J. R. Stat. Soc. B 66 (2004).
 
     Args:
         degree: of the sought field along each axis.
@@ -76,11 +79,11 @@ class Tikhonov(Solver[Residual]):
         layout = Layout(problem.given({}, names))
         model = Model(problem, System(Mesh.coarsest(layout, self.points)), field)
         finer = Model(problem, System(Mesh.coarsest(layout, self.points + 6)), field)
-        z, settled, steps = np.zeros(field.free.shape[1]), False, 0
+        z, steps = np.zeros(field.free.shape[1]), 0
         smooth = np.linalg.qr(field.rough @ field.free, mode="r")
-        while not settled and steps < self.steps:
+        while True:
             misfit, slope = model.linearised(z)
-            matrix = linalg.solve_triangular(smooth, slope.T, trans="T").T
+            matrix = linalg.solve_triangular(smooth, slope.T, trans=1).T
             fit = _fit(matrix, matrix @ (smooth @ z) - misfit)
             ahead = linalg.solve_triangular(smooth, fit.minimiser) - z
             z = z + _share(model, lambda v, w=fit.alpha: w * np.sum((smooth @ v) ** 2), z, ahead) * ahead
@@ -88,6 +91,8 @@ class Tikhonov(Solver[Residual]):
             settled = np.linalg.norm(smooth @ ahead) <= SETTLED * np.linalg.norm(smooth @ z)
             shown = {"misfit": float(np.sqrt(np.mean(misfit**2))), "alpha": fit.alpha}
             context.progress.report(steps / self.steps, shown)
+            if settled or steps == self.steps:
+                break
         predicted, better = model.predict(z), finer.predict(z)
         error = np.abs(predicted - better).max() / max(np.abs(better).max(), 1e-300)
         spread = field.free @ linalg.solve_triangular(smooth, fit.deviation)
@@ -141,7 +146,8 @@ def _fit(matrix: np.ndarray, data: np.ndarray) -> _Fit:
     filters = s**2 / (s**2 + alphas[:, None])
     missed = (((1 - filters) * seen) ** 2).sum(axis=1) + unseen
     degrees = len(data) - filters.sum(axis=1)
-    best = int((missed / degrees**2).argmin())
+    cautious = len(data) - CAUTION * filters.sum(axis=1)
+    best = int(np.where(cautious > 0, missed / cautious**2, np.inf).argmin())
     inverse = s / (s**2 + alphas[best])
     noise = np.sqrt(missed[best] / degrees[best])
     return _Fit(float(alphas[best]), right.T @ (inverse * seen), float(filters[best].sum()), noise * right.T * inverse)
