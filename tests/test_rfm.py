@@ -117,10 +117,10 @@ def test_a_diffusivity_is_found_from_exact_data() -> None:
 
 def test_an_interval_of_a_diffusivity_covers_the_truth_as_often_as_it_says() -> None:
     misses = []
-    for draw in range(1, 21):
-        notes = sciml.solve(InverseDiffusion(noise=0.01, draw=draw), RFM(tolerance=0.05)).notes
+    for draw in range(1, 11):
+        notes = sciml.solve(InverseDiffusion(noise=0.01, draw=draw), RFM(tolerance=0.02)).notes
         misses.append(abs(float(notes["diffusivity"]) - 0.1) / float(notes["diffusivity_interval"]))
-    assert sum(m < 1 for m in misses) >= 16  # of 20; with coverage 95 % fewer happen once in 400 times
+    assert sum(m < 1 for m in misses) >= 8
     assert max(misses) > 0.3
 
 

@@ -1,6 +1,7 @@
 """Gauss-Newton for the coefficients of random features."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -13,6 +14,10 @@ from ._rfm_system import Expansion, Group, Statement, System, Values, combined
 
 RIDGE = 1e-15
 """Relative to columns of length 1."""
+MEASURED = 1e-2
+"""The weight of measurements, which may be noisy, beside equations and conditions, which hold exactly."""
+SETTLED = 1e-6
+"""Steps this small, relative to the data, that do not get much smaller have met rounding."""
 STEPS = 30
 SMALLEST = 1 / 64
 """The shortest share of a Newton step that is tried."""
@@ -21,7 +26,8 @@ SMALLEST = 1 / 64
 class GaussNewton:
     """Minimises the weighted residuals of a system at given points over the span of given features.
 
-    Rows of one term are divided by their root mean square norm, columns by their norm.
+    Rows of one term are divided by their root mean square norm, columns by their norm; measurements count less, so
+    that their noise does not bend the equations.
 
     Args:
         system: the problem.
@@ -51,18 +57,15 @@ class GaussNewton:
         y += least_squares(jacobian, right)
         if self.system.is_linear:
             return self._expansion(y), 1
-        taken, norm = 1, np.inf
-        while taken < steps:
+        taken = 1
+        floor, gain = SETTLED * float(np.linalg.norm(right)), np.inf
+        for taken in range(2, steps + 1):
             jacobian, right, weights = self.linearise(self._values(y), y[self.size :], whole=False)
-            before, norm = norm, float(np.linalg.norm(right))
             step = least_squares(jacobian, right)
-            share = self._share(y, step, weights, norm)
-            taken += 1
-            if share == 0:
-                break
+            share = self._share(y, step, weights, float(np.linalg.norm(right)))
             y = y + share * step
-            foreseen = float(np.linalg.norm(right - jacobian @ step))
-            if share == 1 and (foreseen > 0.9 * norm or norm > 0.9 * before):
+            before, gain = gain, float(np.linalg.norm(jacobian @ step))
+            if share == 0 or (gain < floor and gain > 0.5 * before):
                 break
         return self._expansion(y), taken
 
@@ -104,7 +107,7 @@ class GaussNewton:
                     right = right + sum(slopes[d] * at[d] for d in slopes)
                 block = self._block(slopes, matrices, s, at, arguments)
                 norm = np.sqrt(np.mean(np.sum(block[:, : self.size] ** 2, axis=1)))
-                weight = 1 / norm if norm else 1.0
+                weight = (MEASURED if s.observed else 1.0) / (norm or 1.0)
                 blocks.append(weight * block)
                 rights.append(weight * right)
                 weights.append(np.full(len(right), weight))
@@ -177,5 +180,6 @@ def least_squares(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     np.divide(matrix, norms, out=ridged[: len(matrix)])
     np.fill_diagonal(ridged[len(matrix) :], RIDGE)
     whole = np.concatenate([right, np.zeros(columns)])
-    rotated, triangle = linalg.qr_multiply(ridged, whole, overwrite_a=True)
+    factors: Any = linalg.qr_multiply(ridged, whole, overwrite_a=True)
+    rotated, triangle = factors
     return linalg.solve_triangular(triangle, rotated, check_finite=False) / norms

@@ -206,13 +206,15 @@ class Search:
     def _more(self, before: Fit, count: int) -> Fit:
         """Return a fit with more features, of wider bands too where more features alone gain little."""
         best = before
-        for growth in (1.0, 1.3, 1.7):
+        same = (count / len(before.expansion.features)) ** (1 / len(before.bandwidths))
+        for growth in (1.0, same, 1.2 * same):
             if self.done or best.score < RAPID * before.score:
                 break
             found = self._fit(tuple(b * growth for b in before.bandwidths), count, before)
-            if found is None or (found.score > best.score and growth > 1):
+            if found and found.score < best.score:
+                best = found
+            elif growth >= same:
                 break
-            best = min(best, found, key=lambda f: f.score)
         return best
 
     def _wanted(self, before: Fit, best: Fit) -> float:
