@@ -48,7 +48,7 @@ class Recipe:
 
 
 RECIPES = {
-    "allen_cahn": Recipe("allen_cahn", 2048, (1e-13, 1e-7), 1e-15),
+    "allen_cahn": Recipe("allen_cahn", 2048, (1e-13, 1e-9), 1e-15),
     "kdv": Recipe("kdv", 192, (1e-14, 1e-11), 1e-15),
     "kuramoto_sivashinsky": Recipe("kuramoto_sivashinsky", 48, (1e-14, 1e-11), 1e-15),
     "kuramoto_sivashinsky_chaotic": Recipe("kuramoto_sivashinsky", 160, (1e-14, 1e-11), 1e-15, CHAOS),

@@ -1,0 +1,160 @@
+"""Exponential time differencing: order, exactness, conservation, agreement with implicit lines and with references."""
+
+import json
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import sciml
+from problems.pde._marched import Marched
+from problems.pde.kdv import KdV
+from problems.pde.kuramoto_sivashinsky import KuramotoSivashinsky
+from problems.pde.schroedinger import Schroedinger
+from sciml.parameters import Positive
+from sciml.pde.conditions import Initial, Periodic
+from sciml.pde.domains import Box
+from sciml.pde.fields import Derivative, laplacian
+from sciml.pde.semilinear import Grid, Semilinear
+from sciml.problem import Variable
+from sciml.references import reference_file
+from sciml.views.residual import Residual
+from solvers.pde._etdrk4 import Exponential, Step
+from solvers.pde._layout import Layout
+from solvers.pde.spectral import Spectral
+
+PI = np.pi
+
+
+class Torus(Residual):
+    """Advection, diffusion and rotation of two fields on a torus, all linear."""
+
+    fields = (Variable("u"), Variable("v"))
+
+    def domain(self) -> Box:
+        return Box(x=(0, 2 * PI), y=(-1, 1), t=(0, 1))
+
+    def equations(self, u, v):
+        return u.t - 0.1 * laplacian(u) + 3 * u.x + 2 * v, 2 * (v.t - 0.1 * laplacian(v) + 3 * v.x - 2 * u)
+
+    def conditions(self):
+        wave = lambda x, y: torch.sin(x) * torch.cos(PI * y)  # noqa: E731
+        start = (Initial(lambda u, x, y: 2 * u - 2 * wave(x, y)), Initial(lambda v: v))
+        return (*start, Periodic("x"), Periodic("y"))
+
+    def reference(self, points):
+        x, y, t = points.T
+        size = np.exp(-0.1 * (1 + PI**2) * t) * np.sin(x - 3 * t) * np.cos(PI * y)
+        return np.stack([size * np.cos(2 * t), size * np.sin(2 * t)], axis=1)
+
+
+class Damped(Residual):
+    """Viscous Burgers without a front."""
+
+    def domain(self) -> Box:
+        return Box(x=(0, 2 * PI), t=(0, 2))
+
+    def equations(self, u):
+        return u.t + u * u.x - 0.2 * u.xx
+
+    def conditions(self):
+        return (Initial(lambda u, x: u - torch.sin(x)), Periodic("x"))
+
+    def reference(self, points):
+        raise NotImplementedError
+
+
+class Porous(Residual):
+    """Its highest derivative is not linear."""
+
+    def __init__(self, power: Positive = 2.0) -> None:
+        self.power = power
+
+    def domain(self) -> Box:
+        return Box(x=(0, 1), t=(0, 1))
+
+    def equations(self, u):
+        return u.t - ((1 + u**self.power) * u.x).x
+
+    def conditions(self):
+        return (Initial(lambda u, x: u - torch.sin(2 * PI * x)), Periodic("x"))
+
+    def reference(self, points):
+        raise NotImplementedError
+
+
+def silent(done, values):
+    pass
+
+
+def fixed(problem: Residual, modes: int, steps: int) -> np.ndarray:
+    """Return the coefficients at the end after so many equal steps."""
+    grid = Grid(Semilinear(problem), modes)
+    (begin, end), c = grid.system.box.bounds[grid.system.t], grid.initial()
+    step = Step(grid, (end - begin) / steps)
+    for k in range(steps):
+        c = step(c, begin + k * step.h)
+    return c
+
+
+@pytest.mark.parametrize(
+    ("problem", "modes", "steps"), [(Damped(), 32, 50), (Schroedinger(), 48, 200)], ids=lambda v: getattr(v, "name", v)
+)
+def test_steps_are_of_order_four(problem, modes, steps):
+    ends = [fixed(problem, modes, steps * 2**k) for k in range(3)]
+    coarse, fine = (np.abs(a - b).max() for a, b in pairwise(ends))
+    assert 3.7 < np.log2(coarse / fine) < 4.4
+
+
+def test_linear_problems_are_exact_with_any_step():
+    problem = Torus()
+    c = fixed(problem, 4, 1)
+    assert Semilinear(problem).rest[0].needs == ()
+    grid = Grid(Semilinear(problem), 4)
+    points = np.stack([*(g.ravel() for g in grid.nodes.values()), np.ones(grid.points**2)], axis=1)
+    np.testing.assert_allclose(grid.values(c).reshape(2, -1).T, problem.reference(points), rtol=0, atol=1e-13)
+
+
+def test_the_mass_of_schroedinger_is_conserved():
+    made = Exponential(Semilinear(Schroedinger()), 1e-9, 5000).run(silent)
+    masses = [(made.grid.nodal(made.grid.adopt(i.coefficients[-1])) ** 2).mean() for i in made.intervals]
+    assert np.ptp(masses) < 1e-8 * masses[0]
+
+
+@pytest.mark.parametrize("problem", [KdV(), KuramotoSivashinsky()], ids=lambda p: p.name)
+def test_implicit_lines_agree(problem):
+    exponential = sciml.solve(problem, Spectral(tolerance=1e-4))
+    assert str(exponential.notes["method"]).startswith("Fourier")
+    lines, notes = Spectral()._march(Layout(problem), 1e-7, silent)
+    assert notes["starved"] == "no"
+    points, _ = problem.evaluation
+    whole = Derivative("u", (0, 0))
+    gap = np.abs(exponential(points)[:, 0] - lines(points, [whole])[whole]).max()
+    assert gap < 3e-4
+
+
+def test_a_smaller_tolerance_gives_a_smaller_error():
+    problem = KuramotoSivashinsky()
+    found = [sciml.solve(problem, Spectral(tolerance=t)) for t in (1e-2, 1e-4)]
+    errors = [problem.score(s)["max_error"] for s in found]
+    assert all(s.notes["tolerance_met"] == "yes" for s in found)
+    assert errors[0] > 10 * errors[1]
+    assert all(e < s.notes["estimated_error"] * 10 for e, s in zip(errors, found, strict=True))
+
+
+def test_a_nonlinear_highest_derivative_is_left_to_implicit_lines():
+    with pytest.raises(ValueError, match="highest derivatives to be linear"):
+        Semilinear(Porous())
+    assert Spectral().refuses(Porous()) is None
+
+
+@pytest.mark.parametrize("problem", [KdV, KuramotoSivashinsky, Schroedinger])
+def test_a_stored_reference_is_that_of_the_default_settings(problem):
+    for name, checksum in problem.stored:
+        with h5py.File(reference_file(name, checksum)) as file:
+            settings = json.loads(str(file.attrs["settings"]))
+            assert float(file.attrs["greatest_difference"]) < 10 * problem.reference_error
+        assert isinstance(problem(**settings), Marched)
+    assert problem.stored
