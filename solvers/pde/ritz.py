@@ -55,10 +55,10 @@ class Ritz(ResidualNetwork):
 
     def __init__(
         self,
-        width: Count = 32,
-        depth: Count = 3,
+        width: Count = 20,
+        depth: Count = 2,
         activation: Activation = "tanh",
-        points: Count = 4096,
+        points: Count = 2500,
         condition_points: Count = 1024,
         condition_weight: Positive = 500.0,
         impose: bool = True,
