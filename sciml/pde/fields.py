@@ -244,7 +244,15 @@ class Relation:
 
     def partial(self, derivative: Derivative) -> "Relation":
         """Return the partial derivative of the expression with respect to one derivative of a field."""
-        return Relation(differentiate(self.expression, self.leaves[derivative]), self.leaves, self.axes)
+        if derivative not in self._partials:
+            expression = differentiate(self.expression, self.leaves[derivative])
+            self._partials[derivative] = Relation(expression, self.leaves, self.axes)
+        return self._partials[derivative]
+
+    @cached_property
+    def _partials(self) -> dict[Derivative, "Relation"]:
+        """What was asked for so far, so that each is differentiated and compiled once."""
+        return {}
 
     def __call__(self, values: Mapping[Derivative, Array], arguments: Mapping[str, Array]) -> Array:
         """Evaluate on arrays of one shape, of torch or numpy.
@@ -266,9 +274,9 @@ class Relation:
             if operand.shape != like.shape:
                 raise UserError(f"{name} has shape {tuple(operand.shape)}, the coordinates {tuple(like.shape)}")
         if not isinstance(like, torch.Tensor):
-            result = self._compiled[False](*operands.values())
+            result = self._numpy(*operands.values())
             return np.broadcast_to(np.asarray(result, dtype=float), like.shape)
-        result = self._compiled[True](*operands.values())
+        result = self._torch(*operands.values())
         if isinstance(result, torch.Tensor):
             return result
         return torch.as_tensor(result, dtype=like.dtype, device=like.device).expand(like.shape)
@@ -277,10 +285,17 @@ class Relation:
     def _others(self) -> tuple[str, ...]:
         return tuple(sorted(str(s) for s in self.expression.free_symbols - set(self.leaves.values())))
 
+    @property
+    def _arguments(self) -> list[sympy.Symbol]:
+        return [self.leaves[d] for d in self.needs] + [symbol(name) for name in self._others]
+
     @cached_property
-    def _compiled(self) -> tuple[Callable[..., Array], Callable[..., Array]]:
-        arguments = [self.leaves[d] for d in self.needs] + [symbol(name) for name in self._others]
-        return compiled(arguments, self.expression, False), compiled(arguments, self.expression, True)
+    def _numpy(self) -> Callable[..., Array]:
+        return compiled(self._arguments, self.expression, False)
+
+    @cached_property
+    def _torch(self) -> Callable[..., Array]:
+        return compiled(self._arguments, self.expression, True)
 
     def latex(self) -> str:
         """Return the equation as LaTeX, with subscripts for derivatives."""
