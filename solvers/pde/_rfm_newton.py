@@ -57,13 +57,12 @@ class GaussNewton:
         y += least_squares(jacobian, right)
         if self.system.is_linear:
             return self._expansion(y), 1
-        taken = 1
-        floor, gain = SETTLED * float(np.linalg.norm(right)), np.inf
-        for taken in range(2, steps + 1):
+        taken, gain, floor = 1, np.inf, SETTLED * float(np.linalg.norm(right))
+        while taken < steps:
             jacobian, right, weights = self.linearise(self._values(y), y[self.size :], whole=False)
             step = least_squares(jacobian, right)
             share = self._share(y, step, weights, float(np.linalg.norm(right)))
-            y = y + share * step
+            y, taken = y + share * step, taken + 1
             before, gain = gain, float(np.linalg.norm(jacobian @ step))
             if share == 0 or (gain < floor and gain > 0.5 * before):
                 break
