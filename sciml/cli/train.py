@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sciml.configuration.choices import baseline
+from sciml.configuration.choices import baselines
 from sciml.configuration.words import Request, Resumption, read_words
 from sciml.errors import Interrupted, SolveError, UserError
 from sciml.progress import TerminalProgress
@@ -151,10 +151,11 @@ def _others(config: "Config", made: "Made") -> Iterator[_Row]:
     from sciml.solver import Context, misfit
 
     problem, solver, _ = made
-    name = baseline(find("problem", config.problem["name"]))
+    choice = {name: find("solver", name).load()() for name in baselines(find("problem", config.problem["name"]))}
+    name = next((n for n, classical in choice.items() if misfit(problem, classical) is None), next(iter(choice), None))
     if name and name != config.solver["name"]:
+        classical = choice[name]
         try:
-            classical = find("solver", name).load()()
             reason = misfit(problem, classical)
             if reason:
                 raise UserError(reason)

@@ -61,9 +61,9 @@ def default_solver(problem: Entry) -> str:
     return solver
 
 
-def baseline(problem: Entry) -> str | None:
-    """Return the classical solver with which solvers of a problem are compared, or None."""
-    return _view_defaults(problem).get("baseline")
+def baselines(problem: Entry) -> tuple[str, ...]:
+    """Return the classical solvers with the first of which that fits solvers of a problem are compared."""
+    return tuple(_view_defaults(problem).get("baseline", ()))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -90,5 +90,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
-def _view_defaults(problem: Entry) -> Mapping[str, str | None]:
+def _view_defaults(problem: Entry) -> Mapping[str, Any]:
     return read_yaml(CONFIGS / "views.yaml").get(problem.views[0], {}) if problem.views else {}
