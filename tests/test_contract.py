@@ -37,6 +37,8 @@ from sciml.views.residual import Residual, Term, grid_points
 from sciml.views.simulator import Simulator
 
 NODES = 20
+COARSEST = 1e-8
+"""The least accurate reference that can be differentiated twice."""
 PROBLEMS, SOLVERS = entries("problem"), entries("solver")
 RESIDUAL = [name for name, entry in PROBLEMS.items() if "Residual" in entry.views]
 PAIRS = [(p, s) for p in PROBLEMS for s in SOLVERS]
@@ -190,7 +192,8 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
             )
             assert residual <= 10 * scale * slack, (term.name, points.coordinates)
             seen = max(seen, magnitude / (10 * scale * slack))
-        assert seen > 1e3 or term.condition is not None, f"{term.name}: the tolerance would let anything pass"
+        stored = asked.reference_error > COARSEST  # second derivatives of its error are no small share of anything
+        assert seen > 1e3 or term.condition is not None or stored, f"{term.name}: the tolerance would let anything pass"
 
 
 @pytest.mark.parametrize(("rate", "solves"), [(2, True), (3, False)])

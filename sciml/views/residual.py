@@ -177,6 +177,10 @@ class Residual(Problem):
         middle = {a: ends.mean(keepdims=True) for a, ends in bounds.items()}
         return middle | {a: np.linspace(*bounds[a], num=per_axis) for a in axes if a in shown}
 
+    def scored(self, points: np.ndarray) -> np.ndarray:
+        """Return at which points of the domain, shape (n, axes), solutions are scored; all unless overridden."""
+        return np.ones(len(points), dtype=bool)
+
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
         """Points in the domain where solutions are scored, (n, axes), and the truth there, (n, outputs).
@@ -191,6 +195,7 @@ class Residual(Problem):
         else:
             points = grid_points(self.evaluation_grid())
             points = points[self.region.contains(points)]
+        points = points[self.scored(points)]
         return points, self.truth(points)
 
     def complaints(self) -> Iterator[Complaint]:
@@ -236,7 +241,9 @@ class Residual(Problem):
         points = grid_points(grid)
         inside = self.region.contains(points)
         shape = tuple(map(len, grid.values()))
-        reference = self.evaluation[1] if len(grid) <= FULL else self.truth(points[inside])
+        known, reference = self.evaluation
+        if not np.array_equal(known, points[inside]):
+            reference = self.truth(points[inside])
         arrays = {}
         for answer, suffix in ((solution(points[inside]), ""), (reference, "_reference")):
             values = np.full((len(points), len(self.outputs)), np.nan)

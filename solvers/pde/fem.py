@@ -88,7 +88,7 @@ class Fem(Solver[Residual]):
             .coordinates.numpy()
         )
         space, y, iterations = self._coarsest(form, self._mesh(form))
-        function = _function(space, y)
+        function = mesh_function(space, y)
         error, compared = math.inf, space.size
         before = function(probes)
         while error > self.tolerance:
@@ -98,7 +98,7 @@ class Fem(Solver[Residual]):
             if finer.size > self.unknowns:
                 break
             y, steps = solved(finer, _carried(function, finer))
-            space, function, iterations = finer, _function(finer, y), iterations + steps
+            space, function, iterations = finer, mesh_function(finer, y), iterations + steps
             if space.size >= GROWTH * compared:
                 now = function(probes)
                 error, before, compared = _difference(before, now), now, space.size
@@ -204,7 +204,7 @@ def _marked(indicator: np.ndarray) -> np.ndarray:
     return np.sort(order[:count])
 
 
-def _function(space: Space, y: np.ndarray) -> MeshFunction:
+def mesh_function(space: Space, y: np.ndarray) -> MeshFunction:
     values = {f: y[dofs] for f, dofs in space.local.items()}
     function = MeshFunction(space.mesh.curved, values, space.degree)
     for pin in space.form.pins:
