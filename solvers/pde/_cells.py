@@ -83,7 +83,7 @@ def march(problem: Residual, tolerance: float, seed: int, report: Report) -> Out
     now = _once(problem, statement, local, [seed, 0], report)
     while marches < MARCHES and error > tolerance and local > FINEST:
         before = now
-        local = max(FINEST, local * min(FINER, 0.5 * tolerance / error if marches > 1 else 1.0))
+        local = max(FINEST, local * min(FINER, 0.2 * tolerance / error if marches > 1 else 1.0))
         now = _once(problem, statement, local, [seed, marches], report)
         error, marches = _difference(problem, before.function, now.function, seed), marches + 1
     met = error <= tolerance and float(now.notes["held_out_residual"]) <= tolerance
@@ -154,7 +154,7 @@ def remake(problem: Residual, state: Mapping[str, np.ndarray]) -> Function:
 
 def _features(tolerance: float) -> int:
     """Return how many features reach a tolerance cheaply: more accuracy is worth more per cell."""
-    return int(np.clip(30 - 24 * math.log10(tolerance), 60, 260))
+    return int(np.clip(40 - 24 * math.log10(tolerance), 60, 280))
 
 
 def _state(slabs: list[Slab]) -> dict[str, np.ndarray]:

@@ -1,10 +1,10 @@
 """Least squares of cells that meet their neighbours alone: block QR, each cell eliminated onto its interfaces."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import linalg
-from scipy.linalg import lapack
 
 
 class Orthogonal:
@@ -16,12 +16,13 @@ class Orthogonal:
 
     def __init__(self, matrix: np.ndarray) -> None:
         self.columns = matrix.shape[1]
-        self._factors, self._tau, _, _ = lapack.dgeqrf(matrix, lwork=64 * self.columns, overwrite_a=1)
+        geqrf, self._ormqr = linalg.get_lapack_funcs(("geqrf", "ormqr"), (matrix,))
+        self._factors, self._tau, _, _ = geqrf(matrix, lwork=64 * self.columns, overwrite_a=1)
         self.upper = np.triu(self._factors[: self.columns])
 
     def rotated(self, right: np.ndarray) -> np.ndarray:
         """Return the first rows of Q^T b, shape (columns,), for b of shape (rows,)."""
-        whole, _, _ = lapack.dormqr("L", "T", self._factors, self._tau, right[:, None], lwork=64)
+        whole, _, _ = self._ormqr("L", "T", self._factors, self._tau, right[:, None], lwork=64)
         return whole[: self.columns, 0]
 
 
@@ -72,7 +73,8 @@ class Chain:
             passed = whole[size:]
         ends = np.zeros(size)
         if self.circle and size:
-            ends = linalg.lstsq(self.closing, passed, lapack_driver="gelsy", check_finite=False)[0]
+            found: Any = linalg.lstsq(self.closing, passed, lapack_driver="gelsy", check_finite=False)
+            ends = found[0]
         traces = [ends]
         for link, b in zip(reversed(self.links), reversed(between), strict=True):
             known = np.concatenate([ends, traces[-1]])

@@ -15,12 +15,12 @@ Report = Callable[[float, Mapping[str, float]], None]
 
 FIRST = 20
 """The share of time that the first slab tries is one over this."""
-LEAST_SHARE = 0.01
+LEAST_SHARE = 0.03
 """A slab may use this share of the tolerance, however short it is."""
 SHORTEST = 1e-12
 """The shortest slab and the narrowest cell, relative to the whole."""
 MOST_CELLS = 300
-PATIENCE = 5
+PATIENCE = 4
 """Refinements in a row that may leave a slab's residual nearly as large as it was."""
 RESOLVED = 0.3
 """Coefficients below this share of the residual belong to a resolved function."""
@@ -134,7 +134,8 @@ class Marcher:
         """Return by how much the next slab may be longer, from the residual or, where that is rounding, from tails."""
         share = self._share(slab)
         ratio = 0.5 * share / max(self.residuals[-1], 1e-300)
-        smooth = np.linalg.norm(self._contributions(slab, slab.tails(TAIL / 1.5)[1])) < share
+        along, sizes = slab.tails(TAIL / 1.5)[1], slab.held_out()
+        smooth = np.linalg.norm(self._contributions(slab, along)) < share or np.all(along < RESOLVED * sizes)
         return float(np.clip(ratio ** (1 / ORDER), 1.5 if smooth else 1.0, 2.0))
 
     def _merged(self, slab: Slab) -> np.ndarray:
