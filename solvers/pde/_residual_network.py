@@ -205,24 +205,26 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw points anew, in the interior likelier where residuals are large.
 
-        They come from a pool with probability proportional to ``|r| / mean |r| + 1``. Where the pool's mean square is
-        several times that at the old points, the network has learnt the points and not the equations: there are twice
-        as many points from then on.
+        They come from a pool with probability proportional to ``|r| / mean |r| + 1``. Where the mean square at fresh
+        points is several times that at the old ones, the network has learnt the points and not what holds there: there
+        are twice as many from then on.
         Source: C. Wu et al., A comprehensive study of non-adaptive and residual-based adaptive sampling for
         physics-informed neural networks (2023), arXiv 2207.10289.
         """
-        drawn = self.sample(generator)
+        drawn = {}
         for group in self.groups:
-            if group.terms[0].condition is not None:
-                continue
-            count = len(batch[f"{group.name}/coordinates"])
-            pool = self._draw(group, POOL * count, generator)
-            fresh, old = (self._squares(group, rows) for rows in (pool, batch))
-            if fresh.mean() > OVERFIT * old.mean() and count < GROWTH * self.points:
-                count *= 2
-            size = fresh.sqrt()
-            chosen = torch.multinomial(size / size.mean() + 1, count, generator=generator)
-            drawn |= {name: rows[chosen] for name, rows in pool.items()}
+            inside = group.terms[0].condition is None
+            count, most = len(batch[f"{group.name}/coordinates"]), self.points if inside else self.condition_points
+            fresh = self._draw(group, POOL * count if inside else count, generator)
+            size, old = (self._squares(group, rows) for rows in (fresh, batch))
+            more = size.mean() > OVERFIT * old.mean() and count < GROWTH * most
+            if inside:
+                likely = size.sqrt() / size.sqrt().mean() + 1
+                chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)
+                fresh = {name: rows[chosen] for name, rows in fresh.items()}
+            elif more:
+                fresh = self._draw(group, 2 * count, generator)
+            drawn |= fresh
         return drawn
 
     @torch.no_grad()

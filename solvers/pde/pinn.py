@@ -31,17 +31,18 @@ class Preset:
 
     points: int
     condition_points: int
+    condition_weight: float
     resample_every: int
     adam_steps: int
     steps: int
 
 
 PRESETS = {
-    "lm": Preset(600, 100, 10, 0, 200),
-    "engd": Preset(600, 100, 1, 0, 300),
-    **dict.fromkeys(("ssbroyden", "ssbfgs"), Preset(1024, 128, 250, 500, 3000)),
-    "lbfgs": Preset(2048, 256, 250, 500, 1500),
-    **dict.fromkeys(("soap", "adam"), Preset(1024, 128, 1, 0, 3000)),
+    "lm": Preset(600, 100, 100.0, 10, 0, 200),
+    "engd": Preset(600, 100, 100.0, 1, 0, 300),
+    **dict.fromkeys(("ssbroyden", "ssbfgs"), Preset(1024, 128, 10.0, 250, 500, 3000)),
+    "lbfgs": Preset(2048, 256, 10.0, 250, 500, 1500),
+    **dict.fromkeys(("soap", "adam"), Preset(1024, 128, 10.0, 1, 0, 3000)),
 }
 
 
@@ -96,7 +97,7 @@ class PINN(ResidualNetwork):
         method: Method = "auto",
         points: Count | None = None,
         condition_points: Count | None = None,
-        condition_weight: Positive = 10.0,
+        condition_weight: Positive | None = None,
         impose: bool = True,
         sampling: Sampling = "sobol",
         resample_every: Count | None = None,
@@ -121,7 +122,7 @@ class PINN(ResidualNetwork):
         suits = PRESETS[self.method]
         self.points = points or suits.points
         self.condition_points = condition_points or suits.condition_points
-        self.condition_weight = condition_weight
+        self.condition_weight = condition_weight or suits.condition_weight
         self.impose = impose
         self.sampling = sampling
         self.resample_every = resample_every or suits.resample_every
