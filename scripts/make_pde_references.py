@@ -51,7 +51,7 @@ RECIPES = {
     "allen_cahn": Recipe("allen_cahn", 2048, (1e-13, 1e-9), 1e-15),
     "kdv": Recipe("kdv", 192, (1e-14, 1e-11), 1e-15),
     "kuramoto_sivashinsky": Recipe("kuramoto_sivashinsky", 48, (1e-14, 1e-11), 1e-15),
-    "kuramoto_sivashinsky_chaotic": Recipe("kuramoto_sivashinsky", 160, (1e-14, 1e-11), 1e-15, CHAOS),
+    "kuramoto_sivashinsky_chaotic": Recipe("kuramoto_sivashinsky", 160, (1e-14, 1e-10), 1e-15, CHAOS),
     "schroedinger": Recipe("schroedinger", 128, (1e-14, 1e-11), 1e-15),
 }
 

@@ -139,11 +139,11 @@ class Exponential:
             t = self.begin + done * length
             scale = np.maximum(scale, self._sizes(c))
             steps, error = self._interval(c, t, length / SUBSTEPS, scale)
-            if error <= 1:
+            if error <= 1 and self._refined(steps[-1]):
+                c, self.rejected = self.grid.adopt(c), self.rejected + 1
+            elif error <= 1:
                 self.intervals.append(Interval(t, t + length, steps))
                 c, done = steps[-1], done + 1
-                if self._refined(c):
-                    c = self.grid.adopt(c)
                 report(done / 2**halvings, {"intervals": len(self.intervals), "modes": self.grid.modes})
                 if error < 1 / 40 and done % 2 == 0 and halvings:
                     halvings, done = halvings - 1, done // 2
