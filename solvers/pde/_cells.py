@@ -19,7 +19,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 MARCHES = 4
 """Marches before a tolerance counts as missed."""
-FINER = 0.1
+FINER = 0.05
 """The tolerance of a march relative to that before."""
 FINEST = 1e-11
 """The smallest tolerance of a march; rounding is not far below."""
