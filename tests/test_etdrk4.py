@@ -10,6 +10,7 @@ import torch
 
 import sciml
 from problems.pde._marched import Marched
+from problems.pde.allen_cahn import AllenCahn
 from problems.pde.kdv import KdV
 from problems.pde.kuramoto_sivashinsky import KuramotoSivashinsky
 from problems.pde.schroedinger import Schroedinger
@@ -150,7 +151,7 @@ def test_a_nonlinear_highest_derivative_is_left_to_implicit_lines():
     assert Spectral().refuses(Porous()) is None
 
 
-@pytest.mark.parametrize("problem", [KdV, KuramotoSivashinsky, Schroedinger])
+@pytest.mark.parametrize("problem", [AllenCahn, KdV, KuramotoSivashinsky, Schroedinger])
 def test_a_stored_reference_is_that_of_the_default_settings(problem):
     for name, checksum in problem.stored:
         with h5py.File(reference_file(name, checksum)) as file:
@@ -158,3 +159,23 @@ def test_a_stored_reference_is_that_of_the_default_settings(problem):
             assert float(file.attrs["greatest_difference"]) < 10 * problem.reference_error
         assert isinstance(problem(**settings), Marched)
     assert problem.stored
+
+
+GOLDEN = [
+    (AllenCahn, (0.1, 1.0), (0.8168796324,)),
+    (KdV, (0.3, 1.0), (0.9672954010,)),
+    (KuramotoSivashinsky, (0.3, 1.0), (-1.0318753064,)),
+    (Schroedinger, (0.0, PI / 4), (-3.6932506112, -1.5409173749)),
+]
+
+
+@pytest.mark.parametrize(("problem", "point", "values"), GOLDEN, ids=lambda v: getattr(v, "__name__", None))
+def test_references_keep_their_values(problem, point, values):
+    np.testing.assert_allclose(problem().reference(np.array([point]))[0], values, rtol=0, atol=1e-9)
+
+
+def test_other_settings_are_marched_on_the_spot():
+    stored, marched = KdV(), KdV(dispersion=0.022 * (1 + 1e-9))
+    points = np.array([[-0.7, 0.4], [0.3, 1.0]])
+    gap = np.abs(stored.reference(points) - marched.reference(points)).max()
+    assert 0 < gap < 1e-6

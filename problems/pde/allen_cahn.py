@@ -1,9 +1,10 @@
 """The Allen-Cahn equation in one dimension."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from scipy.special import erf
 
 from sciml.parameters import Positive
@@ -24,21 +25,21 @@ class AllenCahn(Marched):
 
     The initial values have a kink where the period closes, so their Fourier series converges slowly. The kink
     spreads, to leading order, by the equation linearised at u = -1 there, which has a closed form; only the smooth
-    rest is marched in Fourier space. The stated error is that of the rest's series at the kink itself at the start.
+    rest is marched in Fourier space; two discretisations agree on it to the stated error.
     Source: S. M. Allen and J. W. Cahn, A microscopic theory for antiphase boundary motion, Acta Metall. 27 (1979),
     doi:10.1016/0001-6160(79)90196-2; as a test of networks M. Raissi, P. Perdikaris, G. E. Karniadakis,
     Physics-informed neural networks, J. Comput. Phys. 378 (2019), doi:10.1016/j.jcp.2018.10.045.
 
     Args:
-        diffusivity: ν, in length² / time; at most 0.01, beyond which the closed form of the kink would need more images.
+        diffusivity: ν, in length² / time; beyond 0.01 the closed form of the kink would need more images.
         reaction: c, in 1 / time.
     """
 
-    reference_error = 1e-10
+    reference_error = 4e-10
     tolerance = 1e-12
-    stored = ()
+    stored = (("allen_cahn.h5", "364f0d8f5cd79834f9f9a40812bdfcc68c93d1f6d83c5a9ca9aa2c7e9699a562"),)
 
-    def __init__(self, diffusivity: Positive = 1e-4, reaction: Positive = 5.0) -> None:
+    def __init__(self, diffusivity: Annotated[float, Interval(gt=0, le=0.01)] = 1e-4, reaction: Positive = 5.0) -> None:
         self.diffusivity = diffusivity
         self.reaction = reaction
 
