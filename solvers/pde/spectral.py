@@ -55,7 +55,7 @@ class Spectral(Solver[Residual]):
     deterministic = True
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
-    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 5000) -> None:
+    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 8000) -> None:
         self.tolerance = tolerance
         self.unknowns = unknowns
 
