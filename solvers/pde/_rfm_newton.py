@@ -18,7 +18,7 @@ MEASURED = 1e-2
 """The weight of measurements, which may be noisy, beside equations and conditions, which hold exactly."""
 SETTLED = 1e-6
 """Steps this small, relative to the data, that do not get much smaller have met rounding."""
-STEPS = 30
+STEPS = 15
 SMALLEST = 1 / 64
 """The shortest share of a Newton step that is tried."""
 

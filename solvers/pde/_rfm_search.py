@@ -35,8 +35,10 @@ HOPELESS = 2.0
 """An impatient search ends where more features than this times the limit are wanted."""
 HELD_OUT = 400
 """Points held out are as many as training takes for so many features."""
+NEAR = 0.5
+"""Newton starts from fits with a residual below this."""
 COMPARED = 4
-"""Newton steps where bandwidths are compared, from the best so far."""
+"""Newton steps from the best fit so far; the next fit goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Search:
         count = min(count, self.most // fields)
         best = self._coarse(count, 0.0, None)
         while not self.done and (best is None or best.held_out > SIGNAL):
-            if not self.patient or 8 * count * fields > self.most:
+            if not (self.patient and self.system.is_linear) or 8 * count * fields > self.most:
                 break
             count *= 2
             best = self._coarse(count, count / 4, best)
@@ -246,11 +248,10 @@ class Search:
         if count not in self._groups:
             self._groups[count] = system.sample(count, self.seed)
         method = GaussNewton(system, self._groups[count], features)
-        near = start if start and start.score < SIGNAL else None
-        compared = near and count == len(near.expansion.features)
+        near = start if start and start.score < NEAR else None
         try:
             with np.errstate(all="ignore"):
-                found, taken = method.run(near and near.expansion, COMPARED if compared else STEPS)
+                found, taken = method.run(near and near.expansion, COMPARED if near else STEPS)
         except (SolveError, np.linalg.LinAlgError) as error:
             self.failure = error if isinstance(error, SolveError) else SolveError(f"least squares failed: {error}")
             return None
