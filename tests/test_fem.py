@@ -166,11 +166,15 @@ def test_conditions_that_elements_cannot_take_are_named() -> None:
 
 
 class Unpinned(Cavity):
+    """A pressure with a free constant."""
+
     def conditions(self):
         return super().conditions()[:-1]
 
 
 class Measured(Cavity):
+    """Data on top of the equations."""
+
     def conditions(self):
         return (*super().conditions(), Observed("u", np.full((2, 2), 0.5), np.zeros(2)))
 
@@ -190,14 +194,14 @@ def test_the_solution_is_the_same_again_from_its_state() -> None:
 
 
 def test_references_keep_their_values() -> None:
-    at = np.array([[0.1, 0.2], [-0.5, 0.25]])
+    at = np.array([[0.1, 0.2], [-0.2, 0.05]])
     golden = {
-        PoissonLShape: [0.2478922066625343, 0.663052736847442],
-        PoissonHoles: [0.22091573942099219, 1.0],
-        PoissonBoltzmann: [0.33093795757985983, 1.7571412955638783],
+        PoissonLShape: [0.2478922066625343, 0.3265716999270631],
+        PoissonHoles: [0.22091573942099219, 0.25327551849425634],
+        PoissonBoltzmann: [0.33093795757985983, -0.1443174697380814],
     }
     for problem, values in golden.items():
-        np.testing.assert_allclose(problem().reference(at)[:, 0], values, rtol=1e-12)
+        np.testing.assert_allclose(problem().reference(at)[:, 0], values, rtol=1e-10)
 
 
 def test_the_potential_has_its_boundary_values_between_the_points_of_the_fit() -> None:

@@ -107,7 +107,7 @@ class Space(System):
         from skfem import FacetBasis
 
         boundary = self.mesh.straight.boundary_facets()
-        for f in form.second:
+        for f in (f for f in form.fields if f in form.second):
             own = [c for c in (*form.essential, *form.natural) if c.field == f]
             covered = [self.mesh.boundary(c.part, form.axes) for c in own]
             if not np.isin(boundary, np.concatenate([np.zeros(0, int), *covered])).all():

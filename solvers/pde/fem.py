@@ -107,7 +107,7 @@ class Fem(Solver[Residual]):
             "triangles": space.mesh.straight.t.shape[1],
             "degree": ", ".join(f"{f}: {d}" for f, d in space.degree.items()),
             "iterations": iterations,
-            "estimated_error": error,
+            "estimated_error": error if math.isfinite(error) else "none: no finer mesh within the limit of unknowns",
             "tolerance_met": "yes" if error <= self.tolerance else "no",
         }
         return _solution(problem, function, notes)
