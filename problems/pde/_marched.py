@@ -58,10 +58,11 @@ class Modes:
         n = 2 * half + 1
         whole = np.zeros((*self.values.shape[:2], *[n] * (d - 1), half + 1), dtype=complex)
         whole[(..., *self.kept.T)] = self.values
-        nodal = fft.irfftn(whole, [n] * d, axes=range(-d, 0), norm="forward")
+        nodal = np.asarray(fft.irfftn(whole, [n] * d, axes=range(-d, 0), norm="forward"))
         bounds = dict(zip(problem.region.axes, problem.region.bounds, strict=True))
         lines = tuple(
-            Pieces(self.breaks, lobatto(COUNT)) if a == "t" else Fourier(*ends, n) for a, ends in bounds.items()
+            Pieces(self.breaks, lobatto(COUNT)) if a == "t" else Fourier(ends[0], ends[1], n)
+            for a, ends in bounds.items()
         )
         at = problem.region.index("t")
         names = [f.name for f in problem.fields]
@@ -78,7 +79,7 @@ class Modes:
         def at(x: np.ndarray) -> np.ndarray:
             phase = 2 * np.pi / (high - low) * np.outer(self.kept[:, 0], x - low)
             twice = np.where(self.kept == 0, 1, 2)
-            return (flat.real @ (twice * np.cos(phase)) - flat.imag @ (twice * np.sin(phase))).T
+            return (np.real(flat) @ (twice * np.cos(phase)) - np.imag(flat) @ (twice * np.sin(phase))).T
 
         x = Pieces(dyadic(at, [*np.linspace(low, high, 9)], COUNT, FLAT), lobatto(COUNT))
         values = at(x.nodes).T.reshape(*self.values.shape[:2], -1)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import sympy
@@ -71,10 +72,10 @@ class Semilinear:
         linear: dict[Derivative, np.ndarray] = {}
         rest = []
         for i, relation in enumerate(equations):
-            at_zero = dict.fromkeys(relation.leaves.values(), 0)
+            at_zero = dict.fromkeys(relation.leaves.values(), sympy.S.Zero)
             left = relation.expression
             for d in relation.needs:
-                slope = relation.partial(d).expression.subs(at_zero)
+                slope: Any = relation.partial(d).expression.xreplace(at_zero)
                 if not slope.free_symbols and slope.is_finite:
                     linear.setdefault(d, np.zeros(len(self.fields)))[i] = float(slope)
                     leaf = relation.leaves[d]
@@ -94,7 +95,7 @@ class Semilinear:
         if any(not r.expression.is_polynomial(*r.leaves.values()) for r in self.rest):
             return PAD
         somewhere = {symbol(a): sympy.Float(1 / math.e) for a in self.box.axes}
-        forms = [r.expression.subs(somewhere).evalf() for r in self.rest]
+        forms = [sympy.N(r.expression.xreplace(somewhere)) for r in self.rest]
         degrees = [sympy.Poly(f, *r.leaves.values()).total_degree() for f, r in zip(forms, self.rest, strict=True)]
         return (max(1, *degrees) + 1) / 2
 
@@ -118,7 +119,7 @@ class Grid:
     def __init__(self, system: Semilinear, modes: int) -> None:
         self.system, self.modes = system, modes
         d = len(system.axes)
-        self.points = fft.next_fast_len(int(np.ceil(system.density * (2 * modes + 1))), real=True)
+        self.points = cast(int, fft.next_fast_len(int(np.ceil(system.density * (2 * modes + 1))), real=True))
         signed = np.r_[0 : modes + 1, -modes:0]
         numbers = self.numbers = [signed] * (d - 1) + [np.arange(modes + 1)]
         self.places = np.ix_(*[n % self.points for n in numbers])
@@ -172,7 +173,7 @@ class Grid:
     def nodal(self, coefficients: np.ndarray) -> np.ndarray:
         """Return values at as many points as modes, 2 m + 1 along each axis."""
         d = len(self.shape)
-        return fft.irfftn(coefficients, [2 * self.modes + 1] * d, axes=range(-d, 0), norm="forward")
+        return np.asarray(fft.irfftn(coefficients, [2 * self.modes + 1] * d, axes=range(-d, 0), norm="forward"))
 
     def values(self, coefficients: np.ndarray) -> np.ndarray:
         """Return values on the padded grid, one array or several in front."""
@@ -180,11 +181,12 @@ class Grid:
         padded = np.zeros((*coefficients.shape[:-d], *self.padded), dtype=complex)
         padded[(..., *self.places)] = coefficients
         axes = range(-d, 0)
-        return fft.irfftn(padded, [self.points] * d, axes=axes, norm="forward")
+        return np.asarray(fft.irfftn(padded, [self.points] * d, axes=axes, norm="forward"))
 
     def coefficients(self, values: np.ndarray) -> np.ndarray:
         """Return the modes of values on the padded grid."""
-        return fft.rfftn(values, axes=range(-len(self.shape), 0), norm="forward")[(..., *self.places)]
+        modes = np.asarray(fft.rfftn(values, axes=range(-len(self.shape), 0), norm="forward"))
+        return modes[(..., *self.places)]
 
     def initial(self) -> np.ndarray:
         """Return the coefficients at the start."""

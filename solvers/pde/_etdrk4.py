@@ -196,7 +196,7 @@ class Exponential:
         n = 2 * self.grid.modes + 1
         moments = Pieces(np.array([self.begin, *(i.end for i in self.intervals)]), REFERENCE)
         lines: list[Line] = [
-            moments if a == "t" else Fourier(*ends, n)
+            moments if a == "t" else Fourier(ends[0], ends[1], n)
             for a, ends in zip(self.system.box.axes, self.system.box.bounds, strict=True)
         ]
         nodal = np.concatenate([self.grid.nodal(self.grid.adopt(i.coefficients)) for i in self.intervals])
