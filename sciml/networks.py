@@ -96,10 +96,18 @@ class MLP(nn.Module):
         depth: number of hidden layers.
         activation: σ.
         dtype: of the weights.
+        frequency: of sines, the greatest angular frequency of the first layer.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, depth: int, activation: Activation, dtype: torch.dtype
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        activation: Activation,
+        dtype: torch.dtype,
+        frequency: float = 1.0,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -108,7 +116,7 @@ class MLP(nn.Module):
         for layer in layers:
             glorot(layer)
         if activation == "sin":
-            _sines(layers)
+            _sines(layers, frequency)
         self.layers = nn.ModuleList(layers)
 
     @property
@@ -273,10 +281,10 @@ def glorot(layer: nn.Linear, blocks: int = 1) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def _sines(layers: list[nn.Linear]) -> None:
+def _sines(layers: list[nn.Linear], frequency: float) -> None:
     """Start a network of sines: random phases first, then angles of variance 1."""
     first, *within = layers[:-1]
-    nn.init.uniform_(first.weight, -1, 1)
+    nn.init.uniform_(first.weight, -frequency, frequency)
     nn.init.uniform_(first.bias, -torch.pi, torch.pi)
     for layer in within:
         bound = (6 / layer.in_features) ** 0.5

@@ -20,6 +20,14 @@ def is_oscillatory(problem: Residual) -> bool:
     return max(extrema(problem).values()) > SMOOTH
 
 
+def frequency(problem: Residual) -> float:
+    """Return an angular frequency for the first layer of a network, where an axis has length 2; at least 1.
+
+    It is half that of the data, ``π/4`` for each extremum along an axis; the layers after it double frequencies.
+    """
+    return max(1.0, np.pi / 4 * max(extrema(problem).values()))
+
+
 def extrema(problem: Residual) -> dict[str, int]:
     """Return for each axis the most maxima and minima that sources and data of conditions have along it.
 

@@ -10,7 +10,7 @@ from sciml.networks import MLP, Activation, FourierFeatures, GatedNetwork, Pirat
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
-from sciml.pde.oscillation import is_oscillatory
+from sciml.pde.oscillation import frequency, is_oscillatory
 from sciml.views.residual import Residual
 
 from ._residual_network import ResidualNetwork
@@ -21,6 +21,8 @@ Method = Literal["auto"] | Optimizing
 Network = Literal["mlp", "fourier", "piratenet", "dgm"]
 MATRICES = {"mlp": (0, 1), "fourier": (1, 1), "piratenet": (2, 3), "dgm": (0, 4)}
 """Square matrices of weights in each network: in all, and for each of its layers."""
+SHAPES: dict[Activation, tuple[int, int]] = {"tanh": (18, 4), "silu": (18, 4), "sin": (28, 2)}
+"""Width and depth where nothing else is asked for."""
 SMALL = 4000
 """The most parameters for which Gauss-Newton steps are cheap."""
 
@@ -58,13 +60,15 @@ class PINN(ResidualNetwork):
     (1998), arXiv physics/9705023.
 
     Args:
-        width: of each hidden layer.
-        depth: number of hidden layers; for piratenet of blocks, for dgm of gated layers.
+        width: of each hidden layer; by default 28 where layers are sines, else 18.
+        depth: number of hidden layers, for piratenet of blocks, for dgm of gated layers; by default 2 where layers are
+            sines, which serve smooth waves, else 4.
         network: mlp (fully connected), fourier (the same on random Fourier features), piratenet (residual blocks that
             start as nothing) or dgm (gated layers).
         activation: between the layers, but for dgm; auto takes sines where sources or data of conditions have more than
             three extrema along an axis, else tanh.
-        frequency: standard deviation of the angular frequencies of fourier and piratenet, where an axis has length 2.
+        frequency: of the first layer of sines the greatest angular frequency, of fourier and piratenet the standard
+            deviation, where an axis has length 2; by default as the data oscillate.
         factored: factor the weights of piratenet at random, for first-order methods.
         harmonics: multiples of the angle that the embedding of a periodic axis has.
         method: lm (Levenberg-Marquardt), engd (natural gradient with momentum, on new points for every step), ssbroyden
@@ -87,11 +91,11 @@ class PINN(ResidualNetwork):
 
     def __init__(
         self,
-        width: Count = 18,
-        depth: Count = 4,
+        width: Count | None = None,
+        depth: Count | None = None,
         network: Network = "mlp",
         activation: Activation | Literal["auto"] = "auto",
-        frequency: Positive = 2.0,
+        frequency: Positive | None = None,
         factored: bool = False,
         harmonics: Count = 1,
         method: Method = "auto",
@@ -117,7 +121,8 @@ class PINN(ResidualNetwork):
         self.factored = factored
         self.harmonics = harmonics
         once, each = MATRICES[network]
-        small: Optimizing = "lm" if (once + each * depth) * width**2 <= SMALL and not factored else "lbfgs"
+        wide, deep = width or SHAPES["tanh"][0], depth or SHAPES["tanh"][1]
+        small: Optimizing = "lm" if (once + each * deep) * wide**2 <= SMALL and not factored else "lbfgs"
         self.method: Optimizing = small if method == "auto" else method
         suits = PRESETS[self.method]
         self.points = points or suits.points
@@ -136,18 +141,19 @@ class PINN(ResidualNetwork):
     def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
         auto: Activation = "sin" if self.activation == "auto" and is_oscillatory(problem) else "tanh"
         activation = auto if self.activation == "auto" else self.activation
+        width, depth = self.width or SHAPES[activation][0], self.depth or SHAPES[activation][1]
+        first = self.frequency or frequency(problem)
         match self.design:
             case "mlp":
-                return MLP(features, outputs, self.width, self.depth, activation, self.real)
+                return MLP(features, outputs, width, depth, activation, self.real, first)
             case "fourier":
-                embedding = FourierFeatures(features, self.width, self.frequency, True, self.real)
-                mlp = MLP(embedding.features, outputs, self.width, self.depth, activation, self.real)
-                return nn.Sequential(embedding, mlp)
+                embedding = FourierFeatures(features, width, first, True, self.real)
+                return nn.Sequential(embedding, MLP(embedding.features, outputs, width, depth, activation, self.real))
             case "piratenet":
-                embedding = FourierFeatures(features, self.width, self.frequency, True, self.real)
-                return PirateNet(embedding, outputs, self.depth, activation, self.factored, self.real)
+                embedding = FourierFeatures(features, width, first, True, self.real)
+                return PirateNet(embedding, outputs, depth, activation, self.factored, self.real)
             case "dgm":
-                return GatedNetwork(features, outputs, self.width, self.depth, self.real)
+                return GatedNetwork(features, outputs, width, depth, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []
