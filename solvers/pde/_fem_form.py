@@ -183,9 +183,7 @@ def _equation(relation: Relation, owner: str, second: dict[str, dict[tuple[int, 
     for field in {d.field for d in leaves}:
         for order in (VALUE, *SLOPES):
             leaves.setdefault(Derivative(field, order), symbol(f"_{field}_{order[0]}{order[1]}"))
-    source: Any = relation.expression.xreplace(
-        {leaf: sympy.S.Zero for d, leaf in leaves.items() if sum(d.order) == 2}
-    )
+    source: Any = relation.expression.xreplace({leaf: sympy.S.Zero for d, leaf in leaves.items() if sum(d.order) == 2})
     flux: list[sympy.Expr] = [sympy.S.Zero, sympy.S.Zero]
     for field, coefficients in second.items():
         for order, a in coefficients.items():
