@@ -17,7 +17,7 @@ from ._layout import Layout
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-MARCHES = 4
+MARCHES = 3
 """Marches before a tolerance counts as missed."""
 FINER = 0.05
 """The tolerance of a march relative to that before."""
@@ -79,7 +79,7 @@ def march(problem: Residual, tolerance: float, seed: int, report: Report) -> Out
         SolveError: Gauss-Newton does not converge even in the shortest slab.
     """
     statement = Statement(Layout(problem))
-    local, error, marches = tolerance, math.inf, 1
+    local, error, marches = tolerance / 2, math.inf, 1
     now = _once(problem, statement, local, [seed, 0], report)
     while marches < MARCHES and error > tolerance and local > FINEST:
         before = now

@@ -20,7 +20,7 @@ LEAST_SHARE = 0.03
 SHORTEST = 1e-12
 """The shortest slab and the narrowest cell, relative to the whole."""
 MOST_CELLS = 300
-PATIENCE = 4
+PATIENCE = 3
 """Refinements in a row that may leave a slab's residual nearly as large as it was."""
 RESOLVED = 0.3
 """Coefficients below this share of the residual belong to a resolved function."""
@@ -46,6 +46,8 @@ class Marcher:
         self.start, self.end = box.bounds[statement.along]
         self.low, self.high = box.bounds[statement.across]
         self.residuals: list[float] = []
+        self.floor = 0.0
+        """The residual at which refinement of an earlier slab ceased to help."""
         self.counts = dict.fromkeys(("iterations", "factorisations", "rejected"), 0)
 
     def run(self, report: Report) -> list[Slab]:
@@ -97,8 +99,11 @@ class Marcher:
             patience = PATIENCE if improved else patience - 1
             if improved or total <= self._share(slab):
                 best, least = slab, total
-            finer = self._refined(slab, sizes, improved) if total > self._share(slab) and patience else None
+            enough = total <= max(self._share(slab), 1.5 * self.floor)
+            finer = None if enough or not patience else self._refined(slab, sizes, improved)
             if finer is None:
+                if not patience:
+                    self.floor = max(self.floor, least)
                 self.residuals.append(least)
                 return best
             self.counts["rejected"] += 1
