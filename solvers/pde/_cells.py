@@ -20,7 +20,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 MARCHES = 3
 """Marches before a tolerance counts as missed."""
 FINER = 0.05
-"""The tolerance of a march relative to that before."""
+"""The tolerance of the second march relative to the first's, and the share of its error that is then left."""
 FINEST = 1e-11
 """The smallest tolerance of a march; rounding is not far below."""
 SAMPLE = 20000
@@ -83,7 +83,8 @@ def march(problem: Residual, tolerance: float, seed: int, report: Report) -> Out
     now = _once(problem, statement, local, [seed, 0], report)
     while marches < MARCHES and error > tolerance and local > FINEST:
         before = now
-        local = max(FINEST, local * min(FINER, 0.2 * tolerance / error if marches > 1 else 1.0))
+        expected = error * FINER if marches > 1 else tolerance
+        local = max(FINEST, local * float(np.clip(0.5 * tolerance / expected, 0.01, 0.2 if marches > 1 else FINER)))
         now = _once(problem, statement, local, [seed, marches], report)
         error, marches = _difference(problem, before.function, now.function, seed), marches + 1
     met = error <= tolerance and float(now.notes["held_out_residual"]) <= tolerance

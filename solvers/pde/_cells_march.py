@@ -141,6 +141,7 @@ class Marcher:
         ratio = 0.5 * share / max(self.residuals[-1], 1e-300)
         along, sizes = slab.tails(TAIL / 1.5)[1], slab.held_out()
         smooth = np.linalg.norm(self._contributions(slab, along)) < share or np.all(along < RESOLVED * sizes)
+        smooth |= self.residuals[-1] <= 1.5 * self.floor
         return float(np.clip(ratio ** (1 / ORDER), 1.5 if smooth else 1.0, 2.0))
 
     def _merged(self, slab: Slab) -> np.ndarray:
