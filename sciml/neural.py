@@ -160,6 +160,10 @@ class NeuralSolver(LightningModule, Solver[P]):
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         """Read the networks, on the device where they are, as a function (n, inputs) -> (n, outputs)."""
 
+    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return what the trained networks tell besides the answer, such as intervals, for the notes."""
+        return {}
+
     resample_every: int = 1
     """Steps between two batches, but for those of L-BFGS (one batch a phase) and engd (one a step)."""
 

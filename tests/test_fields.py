@@ -283,3 +283,17 @@ def test_values_that_would_broadcast_are_refused() -> None:
     column = {Derivative("u", (0, 0)): torch.ones(4, 1)}
     with pytest.raises(UserError, match=r"has shape \(4, 1\), the coordinates \(4,\)"):
         traced(column, {"x": torch.ones(4), "t": torch.ones(4)})
+
+
+def test_the_order_of_a_sum_does_not_depend_on_what_was_compiled_before():
+    rng = np.random.default_rng(0)
+    values = {Derivative("u", (k,)): rng.standard_normal(400) for k in range(4)}
+
+    def evaluate() -> np.ndarray:
+        (relation,) = trace(lambda u: u.xxx + u * u.x + u.xx + torch.sin(u), ["u"], ["x"])
+        return relation({d: values[d] for d in relation.needs}, {"x": np.zeros(400)})
+
+    first = evaluate()
+    for _ in range(100):
+        sympy.Dummy()
+        assert (evaluate() == first).all()

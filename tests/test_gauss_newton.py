@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 import sciml
@@ -12,13 +13,14 @@ from problems.pde.burgers import Burgers
 from problems.pde.heat import Heat
 from problems.pde.inverse_diffusion import InverseDiffusion
 from sciml.errors import UserError
-from sciml.pde.conditions import Boundary, Initial, Periodic
+from sciml.pde.conditions import Initial, Periodic
 from sciml.pde.domains import Box
 from sciml.pde.tape import per_row, recording
 from sciml.solver import Context
 from sciml.training.gauss_newton import LevenbergMarquardt
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
+from solvers.pde._interval import intervals
 from solvers.pde.dgm import DGM
 from solvers.pde.pinn import PINN
 
@@ -214,3 +216,28 @@ def test_a_training_stopped_and_resumed_ends_in_the_same_bits(tmp_path):
     assert whole.keys() == resumed.keys()
     for name, values in whole.items():
         assert (values == resumed[name]).all(), name
+
+
+def test_the_interval_of_a_line_fitted_through_noise_is_that_of_linear_regression():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.linspace(0, 1, 30, dtype=torch.float64)
+    design = torch.stack([x, torch.ones_like(x)], dim=1)
+    data = 2 * x + 1 + 0.1 * torch.randn(30, dtype=torch.float64, generator=rng)
+    best = torch.linalg.lstsq(design, data[:, None]).solution[:, 0]
+    slope, level = (nn.Parameter(b.clone()) for b in best)
+    residual = data - design @ best
+    found, _ = intervals([slope, level], {"observed": (residual, -design)}, {"slope": slope, "level": level}, 30)
+    expected = stats.linregress(x.numpy(), data.numpy())
+    half = stats.t.ppf(0.975, 28) * expected.stderr
+    assert found["slope_high"] - found["slope"] == pytest.approx(half, rel=1e-8)
+    assert found["slope"] == pytest.approx(expected.slope, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_intervals_of_a_network_cover_the_truth_as_often_as_they_say():
+    solver = PINN(width=10, depth=2, points=300, steps=60)
+    covered = 0
+    for draw in range(1, 21):
+        notes = sciml.solve(InverseDiffusion(noise=0.01, draw=draw), solver).notes
+        covered += float(notes["diffusivity_low"]) <= 0.1 <= float(notes["diffusivity_high"])
+    assert covered >= 17

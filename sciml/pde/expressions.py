@@ -64,7 +64,10 @@ def compiled(arguments: Sequence[sympy.Symbol], expression: sympy.Expr, torchy: 
     """Return an expression as a function of arrays, of torch or of numpy."""
     printer = _Printer({"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True})
     modules = [_TORCH if torchy else _NUMPY]
-    return sympy.lambdify(list(arguments), expression, modules=modules, printer=printer, cse=True, dummify=True)
+    # Names of one's own, since those that lambdify makes up count on, and the order of a sum goes by names.
+    own = [sympy.Symbol(f"argument_{k:04d}", real=True) for k in range(len(arguments))]
+    renamed = expression.xreplace(dict(zip(arguments, own, strict=True)))
+    return sympy.lambdify(own, renamed, modules=modules, printer=printer, cse=True)
 
 
 class _Printer(LambdaPrinter):

@@ -77,7 +77,7 @@ class Descent(Callback):
             "seconds": s.seconds,
             "parameters": self.parameters,
         }
-        return {**counted, "stop_reason": s.stop_reason, "precision": self._precision, "device": s.device}
+        return {**counted, "stop_reason": s.stop_reason, "precision": self._precision, "device": s.device, **s.findings}
 
     def state_dict(self) -> dict[str, Any]:
         batch = dict(self._objective.drawn)  # the next one may depend on it, too
@@ -143,6 +143,8 @@ class Descent(Callback):
             self.interrupted = self._signals.received or signal.SIGTERM
         else:
             state.stop_reason = reason
+            if reason:
+                state.findings = self._module.findings(self._objective.drawn)
         if reason or state.step % training.checkpoint_every == 0:
             self._save()
         self._trainer.should_stop = bool(reason)

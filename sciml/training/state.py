@@ -1,7 +1,7 @@
 """How far a training has come, and how far it may go."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sciml.training.settings import Training
@@ -13,7 +13,8 @@ class State:
 
     ``loss`` was met at the start of the last step; ``best`` and ``stale`` serve the stop by patience;
     ``history`` is the length of the history in bytes; ``scale`` is that of the line search; ``converged``
-    says that L-BFGS ended the last phase before its steps were over.
+    says that L-BFGS or Gauss-Newton ended the last phase before its steps were over; ``findings`` are what the trained
+    solver says of its answer.
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class State:
     converged: bool = False
     device: str = "cpu"
     stop_reason: str = ""
+    findings: dict[str, float] = field(default_factory=dict)
 
 
 class Limits(NamedTuple):

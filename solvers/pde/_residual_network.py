@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,12 +13,15 @@ from sciml.networks import Normalise
 from sciml.neural import NeuralSolver, Phase
 from sciml.pde import taylor
 from sciml.pde.conditions import Initial, Observed
-from sciml.pde.domains import Box, Domain, Part, Points, Sampling
+from sciml.pde.domains import Box, Domain, Points, Sampling
 from sciml.pde.fields import Array, Derivative
-from sciml.pde.tape import per_row
+from sciml.pde.tape import per_row, recording
 from sciml.views.residual import Derivatives, Residual, Term
 
+from ._groups import Group, grouped
 from ._imposed import FieldData, Imposed, impose
+from ._interval import deviation, intervals
+from ._sought import sought
 from ._weighting import Balance, Weighting
 from ._windows import Handover, Windows, split
 
@@ -30,39 +33,6 @@ OVERFIT = 3.0
 """The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
 GROWTH = 4
 """The most points that are taken, relative to those at the start."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The terms that hold on one part of the domain; they share its points and one pass of the network."""
-
-    name: str
-    part: Part
-    terms: tuple[Term, ...]
-
-    @property
-    def orders(self) -> tuple[tuple[int, ...], ...]:
-        """The derivatives that the terms need, each once."""
-        return tuple(sorted({d.order for term in self.terms for d in term.relation.needs}))
-
-    def pack(self, points: Points) -> dict[str, Tensor]:
-        """Return points as entries of a batch, one row for each point."""
-        partner = {} if points.partner is None else {f"{self.name}/partner": points.partner}
-        extras = {f"{self.name}/extras/{name}": values for name, values in points.extras.items()}
-        return {f"{self.name}/coordinates": points.coordinates, **partner, **extras}
-
-    def points(self, batch: Mapping[str, Tensor]) -> Points:
-        """Return the points that ``pack`` put into a batch."""
-        prefix = f"{self.name}/extras/"
-        extras = {name.removeprefix(prefix): rows for name, rows in batch.items() if name.startswith(prefix)}
-        return Points(batch[f"{self.name}/coordinates"], extras, batch.get(f"{self.name}/partner"))
-
-
-def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
-    """Return the terms by the part of the domain where they hold."""
-    parts = {id(term.part): term.part for term in terms}
-    members = [[term for term in terms if term.part is part] for part in parts.values()]
-    return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
 
 
 def _handed(term: Term) -> str:
@@ -105,6 +75,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         self.groups = grouped([term for term in problem.terms if term.name not in met])
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
         self.sought = nn.ParameterDict({u.name: torch.tensor(u.guess, dtype=self.real) for u in problem.unknowns})
+        self.sought_fields = sought(problem)
         weighted = self.balance != "none" or self.causality > 0
         self.weightings = nn.ModuleList(self._weighting(problem, k) for k in range(self.windows * weighted))
         self.stage = 0
@@ -259,6 +230,21 @@ class ResidualNetwork(NeuralSolver[Residual]):
                 residual = residual - points.extras[_handed(term)]
             residuals[term.name] = weight * residual
         return residuals
+
+    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        numbers = dict(self.sought.items())
+        if not (numbers or self.sought_fields) or self.schedule()[-1].optimizer != "lm":
+            return {name: float(number.detach()) for name, number in numbers.items()}
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        with recording(parameters) as tape:
+            rows = {name: (r.detach(), tape.jacobian(r)) for name, r in self.residuals(batch).items()}
+        measured = sum(len(rows[t.name][0]) for g in self.groups for t in g.terms if isinstance(t.condition, Observed))
+        found, factor = intervals(parameters, rows, numbers, measured)
+        inside = next(group for group in self.groups if group.terms[0].condition is None)
+        points = inside.points(batch).coordinates
+        for field in self.sought_fields:
+            found[f"{field}_deviation"] = deviation(self.network, parameters, points, self.places[field], factor)
+        return found
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: residual.square().mean() for name, residual in self.residuals(batch).items()}

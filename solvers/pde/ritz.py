@@ -17,7 +17,8 @@ from sciml.pde.fields import normal_name, symbol
 from sciml.views.energy import Energy, flux
 from sciml.views.residual import Residual, Term
 
-from ._residual_network import Group, ResidualNetwork, grouped
+from ._groups import Group, grouped
+from ._residual_network import ResidualNetwork
 
 TENSOR = 3
 """The most dimensions in which a tensor rule is worth its points."""

@@ -1,0 +1,42 @@
+"""Terms that share points."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sciml.pde.domains import Part, Points
+from sciml.views.residual import Term
+
+
+@dataclass(frozen=True)
+class Group:
+    """The terms that hold on one part of the domain; they share its points and one pass of the network."""
+
+    name: str
+    part: Part
+    terms: tuple[Term, ...]
+
+    @property
+    def orders(self) -> tuple[tuple[int, ...], ...]:
+        """The derivatives that the terms need, each once."""
+        return tuple(sorted({d.order for term in self.terms for d in term.relation.needs}))
+
+    def pack(self, points: Points) -> dict[str, Tensor]:
+        """Return points as entries of a batch, one row for each point."""
+        partner = {} if points.partner is None else {f"{self.name}/partner": points.partner}
+        extras = {f"{self.name}/extras/{name}": values for name, values in points.extras.items()}
+        return {f"{self.name}/coordinates": points.coordinates, **partner, **extras}
+
+    def points(self, batch: Mapping[str, Tensor]) -> Points:
+        """Return the points that ``pack`` put into a batch."""
+        prefix = f"{self.name}/extras/"
+        extras = {name.removeprefix(prefix): rows for name, rows in batch.items() if name.startswith(prefix)}
+        return Points(batch[f"{self.name}/coordinates"], extras, batch.get(f"{self.name}/partner"))
+
+
+def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
+    """Return the terms by the part of the domain where they hold."""
+    parts = {id(term.part): term.part for term in terms}
+    members = [[term for term in terms if term.part is part] for part in parts.values()]
+    return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
