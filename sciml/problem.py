@@ -62,7 +62,7 @@ class Problem(Configured, ABC):
     thresholds: ClassVar[tuple[float, ...]] = (1e-2, 1e-4, 1e-6)
     """Values of the primary score to which a benchmark counts the seconds."""
 
-    reference_error: ClassVar[float | None] = None
+    reference_error: float | None = None
     """Relative accuracy of the reference, as its docstring justifies; None where it is no single number."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -10,8 +10,8 @@ points where solutions are scored.
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -31,12 +31,24 @@ from solvers.pde._fem_mesh import holds
 from solvers.pde._fem_system import Quadrature, System, boundary_value
 from solvers.pde.fem import Fem, solved
 
+Function = Callable[[np.ndarray], np.ndarray]
+"""Of points (n, 2), with the fields (n, fields)."""
+Breaks = Sequence[Sequence[float]]
+"""Of a grid, along x and y."""
 DATA = Path(__file__).parent.parent / "data"
 CAVITY = (
     (0, 1e-4, 5e-4, 0.002, 0.008, 0.03, 0.09, 0.2, 0.35, 0.5, 0.65, 0.8, 0.91, 0.97, 0.992, 0.998, 0.9995, 0.9999, 1),
     (0, 0.15, 0.35, 0.55, 0.75, 0.9, 0.97, 0.992, 0.998, 0.9995, 0.9999, 1),
 )
+OTHER = (
+    (0, 2e-4, 0.001, 0.004, 0.015, 0.05, 0.12, 0.25, 0.42, 0.58, 0.75, 0.88, 0.95, 0.985, 0.996, 0.999, 0.9998, 1),
+    (0, 0.1, 0.25, 0.45, 0.65, 0.82, 0.94, 0.985, 0.996, 0.999, 0.9998, 1),
+)
+"""The grid of a check, with the last degree but one."""
 DEGREES = (4, 6, 8, 9)
+CONTINUED = (100, 400)
+"""Reynolds numbers of the flows from which Newton's method goes on to greater ones, at the lowest degree."""
+STEP_FILE = "navier_stokes_step.h5"
 CHECK = 1e-3
 """The tolerance of the check by triangles."""
 
@@ -56,7 +68,7 @@ class Rectangles(System):
         degree: of the polynomials, one less for fields without second derivatives.
     """
 
-    def __init__(self, form: Form, breaks: Sequence[np.ndarray], degree: int) -> None:
+    def __init__(self, form: Form, breaks: Breaks, degree: int) -> None:
         self.breaks = [np.asarray(b, dtype=float) for b in breaks]
         self.nodes = {f: lobatto(degree if f in form.second else degree - 1) for f in form.fields}
         points, weights = legendre.leggauss(degree + 3)
@@ -121,21 +133,9 @@ class Rectangles(System):
         return y
 
 
-@dataclass(frozen=True)
-class Case:
-    """A flow in a box, and its grid."""
-
-    name: str
-    problem: Residual
-    breaks: Sequence[Sequence[float]]
-
-
-CASES = {
-    f"cavity_{lid}_{reynolds}.h5": Case(f"cavity_{lid}_{reynolds}.h5", Cavity(reynolds, lid), CAVITY)
-    for lid, reynolds in (("uniform", 100), ("uniform", 400), ("uniform", 1000), ("parabolic", 100))
+CAVITIES = {
+    f"cavity_{c.lid}_{c.reynolds}.h5": c for c in (Cavity(100), Cavity(400), Cavity(1000), Cavity(100, "parabolic"))
 }
-
-
 STEP = (
     (0, 0.4, 0.9, 1.4, 1.75, 1.92, 2, 2.08, 2.25, 2.6, 3.1, 3.6, 4),
     (0, 0.3, 0.6, 0.83, 0.94, 1, 1.06, 1.17, 1.4, 1.7, 2),
@@ -148,53 +148,69 @@ def below_step(points: np.ndarray) -> np.ndarray:
     return np.stack([x, np.where(x < 2, np.minimum(y, 1), y)], axis=1)
 
 
-def make_step(name: str) -> None:
+def make_step() -> None:
     """Solve the flow past a step by triangles of degrees 4 and 3, compare, and store the first."""
     problem = NavierStokesStep()
     fine, check = (
         Fem(tolerance=1e-5, degree=d, unknowns=n).solve(problem, Context()) for d, n in ((4, 50000), (3, 30000))
     )
-    store(Case(name, problem, STEP), lambda points: fine(below_step(points)), lobatto(9))
-    points = grid_points(problem.evaluation_grid())
-    points = points[problem.region.contains(points) & problem.scored(points)]
-    stored = stored_fields(DATA / name, [f.name for f in problem.fields])(points)
-    for other in (check(points), stored):
-        print("  apart", _apart(problem, other, fine(points)))
+    store(STEP_FILE, problem, STEP, lambda points: fine(below_step(points)))
+    points = _scored(problem)
+    stored = stored_fields(DATA / STEP_FILE, [f.name for f in problem.fields])(points)
+    print("  from degree 3:", _apart(problem, check(points), fine(points)))
+    print("  stored:", _apart(problem, stored, fine(points)))
 
 
-def make(case: Case) -> None:
+def make_cavity(name: str) -> None:
     """Solve one flow by rising degrees, compare, and store the last."""
-    problem, form = case.problem, Form(case.problem)
-    points = grid_points(problem.evaluation_grid())
-    points = points[problem.region.contains(points)]
-    points = points[problem.scored(points)]
-    before = function = None
+    problem = CAVITIES[name]
+    points, function, before = _scored(problem), None, None
+    for easier in (r for r in CONTINUED if r < problem.reynolds):
+        function = flow(Cavity(easier, problem.lid), CAVITY, DEGREES[0], function)
     for degree in DEGREES:
-        system = Rectangles(form, case.breaks, degree)
-        y, _ = solved(system, np.zeros(system.size) if function is None else system.carried(function))
-        function = system.function(y)
+        function = flow(problem, CAVITY, degree, function)
         now = function(points)
         if before is not None:
-            print(f"{case.name} degree {degree}, {system.size} unknowns:", _apart(problem, before, now), flush=True)
+            print(f"  degree {degree}:", _apart(problem, before, now), flush=True)
         before = now
-    store(case, function, lobatto(DEGREES[-1]))
+    assert function is not None
+    store(name, problem, CAVITY, function)
+    other = flow(problem, OTHER, DEGREES[-2], function)
+    print("  from another grid:", _apart(problem, other(points), function(points)), flush=True)
     check = Fem(tolerance=CHECK).solve(problem, Context())
-    print("  from triangles:", _apart(problem, check(points), now), "estimated", check.notes["estimated_error"])
+    print("  from triangles:", _apart(problem, check(points), function(points)), check.notes)
 
 
-def store(case: Case, function: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray) -> None:
-    lines = [Pieces(np.array(b, dtype=float), nodes) for b in case.breaks]
+def flow(problem: Residual, breaks: Breaks, degree: int, start: Function | None) -> Function:
+    """Return a flow by Newton's method, from another or from rest."""
+    began = time.process_time()
+    system = Rectangles(Form(problem), breaks, degree)
+    y, steps = solved(system, np.zeros(system.size) if start is None else system.carried(start))
+    seconds = time.process_time() - began
+    print(f"{problem!r}: degree {degree}, {system.size} unknowns, {steps} steps, {seconds:.0f} s", flush=True)
+    return system.function(y)
+
+
+def store(name: str, problem: Residual, breaks: Breaks, function: Function) -> None:
+    nodes = lobatto(DEGREES[-1])
+    lines = [Pieces(np.array(b, dtype=float), nodes) for b in breaks]
     values = function(grid_points(dict(zip("xy", (line.nodes for line in lines), strict=True))))
-    path = DATA / case.name
+    path = DATA / name
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["title"] = f"{case.problem!r}: converged fields"
+        file.attrs["title"] = f"{problem!r}: converged fields"
         file.attrs["history"] = "scripts/make_fem_references.py"
         file["nodes"] = nodes
         for axis, line in zip("xy", lines, strict=True):
             file[f"{axis}_breaks"] = line.breaks
-        for f, column in zip(case.problem.fields, values.T, strict=True):
+        for f, column in zip(problem.fields, values.T, strict=True):
             file[f.name] = column.reshape(*(len(line.nodes) for line in lines))
-    print("  sha256", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, "bytes")
+    print("  sha256", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, "bytes", flush=True)
+
+
+def _scored(problem: Residual) -> np.ndarray:
+    points = grid_points(problem.evaluation_grid())
+    points = points[problem.region.contains(points)]
+    return points[problem.scored(points)]
 
 
 def _apart(problem: Residual, one: np.ndarray, other: np.ndarray) -> str:
@@ -204,5 +220,5 @@ def _apart(problem: Residual, one: np.ndarray, other: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or (*CASES, "navier_stokes_step.h5"):
-        make(CASES[chosen]) if chosen in CASES else make_step(chosen)
+    for chosen in sys.argv[1:] or (*CAVITIES, STEP_FILE):
+        make_step() if chosen == STEP_FILE else make_cavity(chosen)

@@ -1,5 +1,7 @@
 """Finite elements: rates of convergence on manufactured solutions, conditions of every kind, flows, golden numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from skfem import Basis
@@ -9,7 +11,7 @@ from problems.pde.poisson_boltzmann import PoissonBoltzmann, boundary_values
 from problems.pde.poisson_holes import PoissonHoles
 from problems.pde.poisson_l_shape import PoissonLShape
 from sciml.errors import SolveError
-from sciml.pde.conditions import Boundary, Observed
+from sciml.pde.conditions import Boundary, Condition, Observed
 from sciml.pde.domains import Box, Domain
 from sciml.pde.fields import laplacian
 from sciml.pde.geometry import Shape
@@ -41,7 +43,7 @@ class Manufactured(Residual):
     def equations(self, u, x, y):
         return self.operator(u, x, y) - self.operator(self.exact(x, y), x, y)
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         def flux(u, x, y):
             exact = self.exact(x, y)
             k = 1 + x * y + (u**2 if self.nonlinear else 0)
@@ -72,7 +74,7 @@ class Stokes(Residual):
     def equations(self, u, v, p):
         return p.x - laplacian(u), p.y - laplacian(v), u.x + v.y
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         still = (Boundary(lambda u, v, x, y: (u - y**2, v - x**2), at=a) for a in ({"x": 0}, {"y": 0}, {"y": 1}))
         open_ = Boundary(lambda u, v, p, x, y: (u.normal - p + 2 * y, v.normal - 2), at={"x": 1}, name="open")
         return (*still, open_)
@@ -147,14 +149,14 @@ def _smallest(mesh: Triangulation) -> float:
 class Open(Stokes):
     """A side without conditions."""
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         return (*super().conditions()[:-1], Observed("p", np.zeros((1, 2)), np.zeros(1)))
 
 
 class Oblique(Manufactured):
     """A condition on a slope that is not that of the flux."""
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         return (Boundary(lambda u: u, at={"x": 0}), Boundary(lambda u: u.x + u.y))
 
 
@@ -168,14 +170,14 @@ def test_conditions_that_elements_cannot_take_are_named() -> None:
 class Unpinned(Cavity):
     """A pressure with a free constant."""
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         return super().conditions()[:-1]
 
 
 class Measured(Cavity):
     """Data on top of the equations."""
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         return (*super().conditions(), Observed("u", np.full((2, 2), 0.5), np.zeros(2)))
 
 

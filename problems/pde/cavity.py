@@ -1,6 +1,6 @@
 """A lid drives the fluid in a closed square."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 
 from sciml.errors import UserError
-from sciml.pde.conditions import Boundary, Observed
+from sciml.pde.conditions import Boundary, Condition, Observed
 from sciml.pde.domains import Box
 from sciml.pde.fields import laplacian
 from sciml.problem import Variable
@@ -17,6 +17,7 @@ from sciml.views.residual import Residual
 
 from ._stored import stored_fields
 
+Lid = Literal["uniform", "parabolic"]
 CHECKSUMS = {
     ("uniform", 100): "b6f7e87c3acc9ec9b73b877be99d95eb5ee29e828234d130ca2254eb0b0759f1",
 }
@@ -49,9 +50,9 @@ class Cavity(Residual):
     fields = (Variable("u"), Variable("v"), Variable("p"))
     reference_error = 6e-5
 
-    def __init__(self, reynolds: Annotated[int, Ge(1)] = 100, lid: Literal["uniform", "parabolic"] = "uniform") -> None:
+    def __init__(self, reynolds: Annotated[int, Ge(1)] = 100, lid: Lid = "uniform") -> None:
         self.reynolds = reynolds
-        self.lid = lid
+        self.lid: Lid = lid
 
     def domain(self) -> Box:
         return Box(x=(0, 1), y=(0, 1))
@@ -63,7 +64,7 @@ class Cavity(Residual):
             u.x + v.y,
         )
 
-    def conditions(self):
+    def conditions(self) -> Sequence[Condition]:
         lid = (lambda u, v: (u - 1, v)) if self.lid == "uniform" else (lambda u, v, x: (u - 4 * x * (1 - x), v))
         walls = [Boundary(lambda u, v: (u, v), at={a: end}, name="wall") for a, end in (("x", 0), ("x", 1), ("y", 0))]
         return (

@@ -1,6 +1,7 @@
 """The linear Poisson-Boltzmann equation on a square with four round holes."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -91,14 +92,14 @@ def _screened(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     step = 0.25
     times = np.exp(np.arange(-38, -0.4, step))
     weights = step * times * DECAY**2 * np.exp(-(DECAY**2) * times)
-    return sum(w * _survival(x, t) * _survival(y, t) for w, t in zip(weights, times, strict=True))
+    return np.sum([w * _survival(x, t) * _survival(y, t) for w, t in zip(weights, times, strict=True)], axis=0)
 
 
 def _survival(x: np.ndarray, t: float) -> np.ndarray:
     """Return the probability that a path from x, of variance 2t, has not left (-1, 1); by images."""
     scale = 2 * np.sqrt(t)
     images = [(-1) ** k * (erfc((2 * k + 1 - x) / scale) + erfc((2 * k + 1 + x) / scale)) for k in range(3)]
-    return 1 - sum(images)
+    return 1 - np.sum(images, axis=0)
 
 
 def _functions(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ def _functions(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for (a, b, radius), order in zip(HOLES, ORDERS, strict=True):
         columns += _about(x - a + 1j * (y - b), radius, order, _start_outer, _ratios_outer)
     both = np.stack(columns, axis=1)
-    return np.concatenate([both.real, both.imag], axis=1)
+    return np.concatenate([np.real(both), np.imag(both)], axis=1)
 
 
 def _about(z: np.ndarray, radius: float, order: int, start, ratios) -> list[np.ndarray]:
@@ -150,7 +151,8 @@ def _coefficients() -> np.ndarray:
     """Fit the functions to what the known part leaves of the boundary values."""
     x, y, values = boundary_values(SAMPLES)
     functions = _functions(x, y)
-    return linalg.lstsq(functions, values - _known(x, y), cond=1e-15, lapack_driver="gelsy")[0]
+    found: Any = linalg.lstsq(functions, values - _known(x, y), cond=1e-15, lapack_driver="gelsy")
+    return found[0]
 
 
 def boundary_values(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,4 +162,4 @@ def boundary_values(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sides = [along + 1j * ends, along - 1j * ends, ends + 1j * along, -ends + 1j * along]
     circles = [a + 1j * b + radius * turn for a, b, radius in HOLES]
     z = np.concatenate(sides + circles)
-    return z.real, z.imag, np.repeat([EDGE, CIRCLES], 4 * n)
+    return np.real(z), np.imag(z), np.repeat([EDGE, CIRCLES], 4 * n)

@@ -50,8 +50,8 @@ class MeshFunction:
     def _finder(self) -> Any:
         from matplotlib.tri import Triangulation
 
-        vertices = self.mesh.p[:, : self.mesh.t.max() + 1]
-        return Triangulation(*vertices, self.mesh.t.T).get_trifinder()
+        x, y = self.mesh.p[:, : self.mesh.t.max() + 1]
+        return Triangulation(x, y, self.mesh.t.T).get_trifinder()
 
     @cached_property
     def _centers(self) -> KDTree:

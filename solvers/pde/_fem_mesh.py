@@ -81,9 +81,9 @@ class Triangulation:
         if not any(len(edges) for edges, _ in self.arcs):
             return self.straight
         mesh = MeshTri2.from_mesh(self.straight)
-        places = mesh.doflocs.copy()
+        places = np.array(mesh.doflocs)
         for edges, circle in self.arcs:
-            middle = mesh.dofs.facet_dofs[0, edges]
+            middle = np.asarray(mesh.dofs.facet_dofs)[0, edges]
             places[:, middle] = circle.middle(places[:, middle])
         return replace(mesh, doflocs=places)
 
@@ -211,10 +211,10 @@ def _by_gmsh(solid: Solid, size: float, around: int) -> tuple[np.ndarray, np.nda
     finally:
         if own:
             gmsh.finalize()
-    used, triangles = np.unique(corners[0].astype(int), return_inverse=True)
+    used, triangles = np.unique(np.asarray(corners[0], dtype=int), return_inverse=True)
     order = np.argsort(tags)
     rows = order[np.searchsorted(tags[order], used)]
-    return places.reshape(-1, 3)[rows, :2].T.copy(), triangles.reshape(-1, 3).T.copy()
+    return np.reshape(places, (-1, 3))[rows, :2].T.copy(), triangles.reshape(-1, 3).T.copy()
 
 
 def _build(occ: Any, solid: Solid) -> list[tuple[int, int]]:
