@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+WITHIN = 0.95
+"""The part of a target's seconds that is left for the training; the rest is for the answer's evaluation."""
+
 
 def run(choices: Benchmark, worker: Sequence[str]) -> int:
     """Run what is asked for and write the table; return the exit code.
@@ -57,7 +60,7 @@ def make_plan(choices: Benchmark) -> Plan:
     solvers = _load("solver", choices.solver, choices.solver_parameters)
     targets = _targets(choices.targets)
     planned = [
-        pair(problem, solver, choices.seed, choices.trainer, targets.get((problem.word, solver.word)))
+        _pair(problem, solver, choices, targets.get((problem.word, solver.word)))
         for problem in problems
         for solver in solvers
     ]
@@ -71,6 +74,15 @@ def make_plan(choices: Benchmark) -> Plan:
             "memory_gib": _memory(choices),
         },
     )
+
+
+def _pair(problem: Chosen, solver: Chosen, choices: Benchmark, target: Target | None) -> Entry | Misfit:
+    """Plan a pair; one with a target has the target's time, where the training is not limited more."""
+    trainer = dict(choices.trainer)
+    if target:
+        limit = WITHIN * target.seconds
+        trainer["max_seconds"] = min(limit, trainer.get("max_seconds") or limit)
+    return pair(problem, solver, choices.seed, trainer, target)
 
 
 def _targets(given: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[tuple[str, str], Target]:

@@ -32,7 +32,7 @@ POOL = 8
 OVERFIT = 3.0
 """The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
 GROWTH = 4
-"""The most points that are taken, relative to those at the start."""
+"""The most residuals of a group up to which its points are doubled, relative to its points at the start."""
 
 
 def _handed(term: Term) -> str:
@@ -188,7 +188,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
             count, most = len(batch[f"{group.name}/coordinates"]), self.points if inside else self.condition_points
             fresh = self._draw(group, POOL * count if inside else count, generator)
             size, old = (self._squares(group, rows) for rows in (fresh, batch))
-            more = size.mean() > OVERFIT * old.mean() and count < GROWTH * most
+            more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * most
             if inside:
                 likely = size.sqrt() / size.sqrt().mean() + 1
                 chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)
