@@ -1,5 +1,6 @@
 """Functions known by their values on a tensor grid: derivatives, interpolation, the grid's interpreter."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -149,8 +150,9 @@ class GridFunction:
         split = [np.unique(p, return_inverse=True) for p in points.T]
         distinct, index = [u for u, _ in split], tuple(i for _, i in split)
         if np.prod([float(len(u)) for u in distinct]) <= 4 * len(points):
-            for axis, (line, at, order) in enumerate(zip(lines, distinct, derivative.order, strict=True)):
-                values = along(line.matrix(at, order), values, axis)
+            matrices = _matrices(lines, distinct, derivative.order)
+            for axis in _sparsest(matrices):
+                values = along(matrices[axis], values, axis)
             return values[index]
         blocks = [points[k : k + BLOCK] for k in range(0, len(points), BLOCK)]
         return np.concatenate([_scattered(lines, values, derivative.order, b) for b in blocks])
@@ -159,6 +161,8 @@ class GridFunction:
 def along(matrix: csr_array | np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
     """Return the values with a matrix applied along one axis."""
     front = np.moveaxis(values, axis, 0)
+    if isinstance(matrix, csr_array) and len(used := np.unique(matrix.indices)) < len(front):
+        matrix, front = matrix[:, used], front[used]
     result = matrix @ front.reshape(len(front), -1)
     return np.moveaxis(result.reshape(-1, *front.shape[1:]), 0, axis)
 
@@ -187,8 +191,18 @@ def scaled(breaks: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _scattered(lines: Sequence[Line], values: np.ndarray, order: Sequence[int], points: np.ndarray) -> np.ndarray:
-    result = along(lines[0].matrix(points[:, 0], order[0]), values, 0)
-    for axis in range(1, len(lines)):
-        rows = lines[axis].matrix(points[:, axis], order[axis]).toarray()
-        result = np.einsum("mn,mn...->m...", rows, result)
+    matrices = _matrices(lines, points.T, order)
+    first, *others = _sparsest(matrices)
+    result = along(matrices[first], values.transpose(first, *others), 0)
+    for axis in others:
+        result = np.einsum("mn,mn...->m...", matrices[axis].toarray(), result)
     return result
+
+
+def _matrices(lines: Sequence[Line], at: Sequence[np.ndarray], order: Sequence[int]) -> list[csr_array]:
+    return [line.matrix(points, times) for line, points, times in zip(lines, at, order, strict=True)]
+
+
+def _sparsest(matrices: Sequence[csr_array]) -> list[int]:
+    """Return the axes in the order in which applying their matrices takes least work."""
+    return sorted(range(len(matrices)), key=lambda k: matrices[k].nnz / max(1, math.prod(matrices[k].shape)))
