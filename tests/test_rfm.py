@@ -11,6 +11,7 @@ from problems.pde.burgers import Burgers
 from problems.pde.heat import Heat
 from problems.pde.inverse_diffusion import InverseDiffusion
 from problems.pde.poisson_2d import Poisson2D
+from problems.pde.poisson_holes import PoissonHoles
 from problems.pde.wave import Wave
 from sciml.errors import SolveError, UserError
 from sciml.pde.conditions import Boundary
@@ -142,7 +143,7 @@ def test_a_tolerance_bounds_the_error_of_a_wave(tolerance: float) -> None:
 def test_the_misfit_of_an_expansion_is_what_its_residual_says() -> None:
     problem = Heat()
     system = System(problem)
-    fit, _ = Search(system, 1e-3, 0, 512, lambda _: False, patient=True).run()
+    fit, _ = Search(system, 1e-3, 0, 512, lambda _: None, patient=True).run()
     doubled = type(fit.expansion)(fit.expansion.features, 2 * fit.expansion.coefficients, fit.expansion.unknowns)
     misfits = system.misfits(doubled, system.sample(200, 7))
     decay = 2 * problem.diffusivity * np.pi**2
@@ -184,6 +185,13 @@ def test_the_time_limit_ends_the_search_with_the_best_so_far() -> None:
     assert solution.notes["tolerance_met"] == "no"
     assert len(told) == 1
     assert 0 <= told[0] <= 1
+
+
+def test_a_number_of_steps_limits_the_fits() -> None:
+    solution = sciml.solve(PoissonHoles(), RFM(tolerance=1e-3), training=Training(max_steps=3))
+    assert solution.notes["fits"] == 3
+    assert solution.notes["stop_reason"] == "max_steps"
+    assert solution.notes["tolerance_met"] == "no"
 
 
 def test_what_does_not_fit_is_refused() -> None:

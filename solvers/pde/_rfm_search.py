@@ -84,7 +84,7 @@ class Search:
         tolerance: of the relative residual at points held out.
         seed: the source of randomness.
         most: the most coefficients.
-        report: told of each fit, or of None where one failed; returns whether to stop.
+        report: told of each fit, or of None where one failed; returns why to stop, or None.
         patient: whether to go on where the gains so far show that the tolerance is out of reach.
     """
 
@@ -94,7 +94,7 @@ class Search:
         tolerance: float,
         seed: int,
         most: int,
-        report: Callable[[Fit | None], bool],
+        report: Callable[[Fit | None], str | None],
         patient: bool,
     ) -> None:
         self.system, self.tolerance, self.seed, self.most, self._report = system, tolerance, seed, most, report
@@ -103,7 +103,7 @@ class Search:
         self.lowest = tuple(min(max(LOWEST, b), HIGHEST) for b in data_bandwidths(system, self.held))
         self.best: Fit | None = None
         self.failure: SolveError | None = None
-        self.stopped = False
+        self.stopped: str | None = None
         self.fits = 0
         self._groups: dict[int, list[Group]] = {}
         self._made: dict[tuple[int, tuple[float, ...]], Fit | None] = {}
@@ -147,7 +147,7 @@ class Search:
 
     @property
     def done(self) -> bool:
-        return self.stopped or (self.best is not None and self.met(self.best))
+        return self.stopped is not None or (self.best is not None and self.met(self.best))
 
     def met(self, fit: Fit) -> bool:
         """Return whether the tolerance holds, for measurements too."""
@@ -155,7 +155,7 @@ class Search:
 
     def _ended(self, reason: str) -> tuple[Fit, str]:
         assert self.best is not None
-        return self.best, "tolerance" if self.met(self.best) else "max_seconds" if self.stopped else reason
+        return self.best, "tolerance" if self.met(self.best) else self.stopped or reason
 
     def _coarse(self, count: int, least: float, best: Fit | None) -> Fit | None:
         """Return the best fit over a grid of bandwidths, the lowest first.

@@ -34,7 +34,7 @@ class RFM(Solver[Residual]):
     sought: one solve where they are linear, else Gauss-Newton. The range of the w_j along each axis is that with the
     least residual at points held out, found with few features; then more are taken until the tolerance holds.
     Where it would not, and the problem has time and one axis of space, space is divided into cells that are
-    marched in time slabs.
+    marched in time slabs. ``trainer.max_steps`` counts the fits.
     Source: J. Chen, X. Chi, W. E, Z. Yang, Bridging traditional and machine learning-based algorithms for solving
     PDEs: the random feature method (2022), arXiv 2207.13380.
 
@@ -66,20 +66,22 @@ class RFM(Solver[Residual]):
         return None
 
     def solve(self, problem: Residual, context: Context) -> Solution:
-        begin, limit = time.perf_counter(), context.training.max_seconds
+        begin, limit, most = time.perf_counter(), context.training.max_seconds, context.training.max_steps
         marching = _cells.refusal(problem) is None
 
-        def report(fit: Fit | None) -> bool:
+        def report(fit: Fit | None) -> str | None:
             if fit:
                 held_out = max(fit.held_out, self.tolerance)
                 shown = {"features": len(fit.expansion.features), "held_out": fit.held_out}
                 context.progress.report(math.log(min(held_out, 1.0)) / math.log(self.tolerance), shown)
-            return limit is not None and time.perf_counter() - begin > limit
+            if limit is not None and time.perf_counter() - begin > limit:
+                return "max_seconds"
+            return "max_steps" if most is not None and search.best and search.fits >= most else None
 
         search = Search(System(problem), self.tolerance, context.seed, self.coefficients, report, patient=not marching)
         fit, reason = search.run()
         notes = _notes(problem, fit, search, reason)
-        if not marching or search.met(fit) or reason == "max_seconds":
+        if not marching or search.met(fit) or search.stopped:
             return Solution(problem, _function(fit.expansion), _state(fit.expansion), notes)
 
         def report_march(done: float, values: Mapping[str, float]) -> None:
