@@ -7,6 +7,7 @@ import pytest
 from skfem import Basis
 
 from problems.pde.cavity import Cavity
+from problems.pde.navier_stokes_step import NavierStokesStep
 from problems.pde.poisson_boltzmann import PoissonBoltzmann, boundary_values
 from problems.pde.poisson_holes import PoissonHoles
 from problems.pde.poisson_l_shape import PoissonLShape
@@ -226,3 +227,26 @@ def test_the_cavity_agrees_with_the_published_centre_lines() -> None:
     assert scores["relative_l2_v"] < 1e-3
     assert scores["relative_l2_p"] < 1e-2
     np.testing.assert_allclose(asked.reference(np.array([[0.5, 0.5]]))[0], [-0.20914914, 0.05753657, 0], atol=1e-7)
+
+
+def test_the_faster_cavity_agrees_with_the_published_spectral_solution() -> None:
+    """Values of Botella and Peyret 1998 at Re = 1000, of seven digits; their lid moves the other way."""
+    asked = Cavity(reynolds=1000)
+    y = [0.9766, 0.9609, 0.8516, 0.6172, 0.5, 0.2813, 0.1719, 0.0547]
+    u = [0.6644227, 0.5169277, 0.3372212, 0.0570178, -0.0620561, -0.2803696, -0.3885691, -0.1812881]
+    x, v = [0.9453, 0.8594, 0.5, 0.2266], [-0.4103754, -0.4264545, 0.0257995, 0.3339924]
+    down, along = (np.stack(np.broadcast_arrays(*line), axis=1) for line in ((0.5, y), (x, 0.5)))
+    np.testing.assert_allclose(asked.reference(down)[:, 0], u, atol=1e-6)
+    np.testing.assert_allclose(asked.reference(along)[:, 1], v, atol=1e-6)
+    assert asked.reference_error is not None
+    assert Cavity(reynolds=150).reference_error is None
+
+
+def test_the_flow_past_a_step_keeps_its_values_and_its_volume() -> None:
+    asked = NavierStokesStep()
+    golden = [[-0.057215, -0.018783, -0.027779], [0.947122, 0.061183, -0.020808]]
+    np.testing.assert_allclose(asked.reference(np.array([[3.0, 1.5], [2.5, 0.5]])), golden, atol=2e-6)
+    for x, height in ((0.5, 1), (2.5, 2), (3.9, 2)):
+        y = np.linspace(0, height, 2001)
+        u = asked.reference(np.stack(np.broadcast_arrays(x, y), axis=1))[:, 0]
+        assert np.trapezoid(u, y) == pytest.approx(2 / 3, abs=2e-6)  # the integral of 4y (1 - y)
