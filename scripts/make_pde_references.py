@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from problems.pde._exponential import March
+from problems.pde._fourier_radau import March
 from problems.pde._marched import Marched, Modes
 from sciml.errors import UserError, did_you_mean
 from sciml.files import replacing

@@ -15,7 +15,7 @@ from sciml.pde.semilinear import Grid, Semilinear
 from sciml.references import reference_file
 from sciml.views.residual import Residual
 
-from ._exponential import March, dyadic
+from ._fourier_radau import March, dyadic
 
 COARSEST = 16
 COUNT = 16

@@ -17,7 +17,7 @@ SMALLEST = 1e-9
 
 
 class March:
-    """Fourier modes in time, ``c' = L c + N(c, t)``, by exponential-free collocation at Radau's points.
+    """Fourier modes in time, ``c' = L c + N(c, t)``, by collocation at Radau's points.
 
     On each step c is a polynomial of degree ``STAGES`` that fulfils the equation at the points; the linear part is
     solved exactly mode by mode and N by sweeps. Steps are as long as the last coefficient of the polynomial
