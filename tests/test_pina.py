@@ -11,6 +11,7 @@ from problems.pde.heat import Heat
 from sciml.cli import main
 from sciml.errors import UserError
 from sciml.registry import find
+from sciml.solver import Context
 from sciml.training.settings import Training
 from solvers.pde import pina
 from solvers.pde.pina import PINA
@@ -62,6 +63,11 @@ def test_without_the_extra_it_is_refused_by_name(
     fitting = capsys.readouterr().out.splitlines()[-1]
     assert "deepxde" in fitting
     assert "pina" not in fitting
+
+
+def test_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="accelerator=cpu"):
+        PINA().solve(Heat(), Context(training=Training(accelerator="gpu")))
 
 
 def test_it_converges_and_is_read_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, MinLen
 
+from sciml.errors import UserError
 from sciml.parameters import Count, Positive
+from sciml.solution import Solution
+from sciml.solver import Context
 from sciml.views.residual import Residual
 
 from ._peer import Activation, Peer
@@ -20,7 +23,7 @@ class PINA(Peer):
 
     The loss is the sum of the mean squared residuals of equations and conditions at fixed points, with
     derivatives by its operator ``fast_grad``, all points in one batch; Adam, then L-BFGS by its switch of
-    optimisers, in double precision. It needs the extra ``peers``.
+    optimisers, in double precision on a CPU. It needs the extra ``peers``.
     Source: D. Coscia, A. Ivagnes, N. Demo, G. Rozza, Physics-Informed Neural networks for Advanced modeling,
     Journal of Open Source Software 8 (2023), doi:10.21105/joss.05352.
 
@@ -60,3 +63,8 @@ class PINA(Peer):
         if find_spec("pina") is None:
             return "the package pina-mathlab is not installed; install sciml-solvers with the extra peers"
         return super().refuses(problem)
+
+    def solve(self, problem: Residual, context: Context) -> Solution:
+        if context.training.accelerator == "gpu":
+            raise UserError("pina is set up for a CPU, where its points are; take accelerator=cpu or auto")
+        return super().solve(problem, context)
