@@ -35,6 +35,7 @@ from sciml.training.settings import Training
 from sciml.views.graph import Graph
 from sciml.views.residual import Residual, Term, grid_points
 from sciml.views.simulator import Simulator
+from solvers.pde.pinn import PINN
 
 NODES = 20
 ROUGH = 1e-5
@@ -79,6 +80,7 @@ class Patch(nn.Module):
     def __init__(self, asked: Residual, point: np.ndarray) -> None:
         super().__init__()
         bounds, extent = asked.region.bounds, np.ptp(asked.region.bounds, axis=1)
+        noise = asked.reference_error * np.abs(asked.evaluation[1][:, : len(asked.fields)]).max()
         for halvings in range(12):
             width = extent / 2**halvings
             low = np.clip(point - width / 2, bounds[:, 0], bounds[:, 1] - width)
@@ -89,8 +91,9 @@ class Patch(nn.Module):
             check = low + width * np.random.default_rng(0).random((20, len(width)))
             truth = asked.reference(check)
             miss = np.abs(self(torch.from_numpy(check)).numpy() - truth).max()
-            self.error = miss / np.abs(self.values).max()
-            if self.error < min(30 * max(asked.reference_error, 1e-15), ROUGH):
+            greatest = np.abs(self.values).max()
+            self.error = max(noise, miss, 1e-16 * greatest)
+            if miss < max(min(30 * max(asked.reference_error, 1e-15), ROUGH) * greatest, noise):
                 break
         names = [f.name for f in asked.fields]
         self.grid = GridFunction(
@@ -186,7 +189,6 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
             residual = float(term.residual(points, reference).abs())
             magnitude = float(size(term, points, reference))
             patch = patches[0]
-            scale = max(asked.reference_error, patch.error, 1e-16) * np.abs(patch.values).max()
             values = patch.grid(points.coordinates, term.relation.needs)
             arguments = points.arguments(term.relation.axes)
             slack = sum(
@@ -194,8 +196,8 @@ def test_the_reference_makes_every_residual_zero(name: str, interpreter: str) ->
                 * float(term.relation.partial(d)(values, arguments).abs())
                 for d in term.relation.needs
             )
-            assert residual <= 10 * scale * slack, (term.name, points.coordinates)
-            seen = max(seen, magnitude / (10 * scale * slack))
+            assert residual <= 10 * patch.error * slack, (term.name, points.coordinates)
+            seen = max(seen, magnitude / (10 * patch.error * slack))
             left, largest = max(left, residual), max(largest, magnitude)
         if term.condition is None and asked.reference_error > COARSEST:
             assert left <= SHARE * largest, term.name
@@ -254,6 +256,17 @@ def test_interpreters_agree_on_a_smooth_field(name: str) -> None:
         torchy = term.relation(values, arguments)
         numpy = term.relation({d: v.numpy() for d, v in values.items()}, {k: v.numpy() for k, v in arguments.items()})
         np.testing.assert_allclose(numpy, torchy.numpy(), rtol=0, atol=1e-13 * scale)
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_residuals_of_a_network_are_finite_in_single_precision(name: str) -> None:
+    module = PINN(width=4, depth=1).fresh(problem(name), 0, torch.float32)
+    residuals = module.residuals(module.sample(generator()))
+    assert residuals
+    for term, rows in residuals.items():
+        assert rows.dtype == torch.float32, term
+        assert len(rows), term
+        assert rows.isfinite().all(), term
 
 
 def inputs(asked: Problem) -> np.ndarray:

@@ -39,6 +39,11 @@ class Points:
         extras = {name: values[index] for name, values in self.extras.items()}
         return Points(self.coordinates[index], extras, None if self.partner is None else self.partner[index])
 
+    def to(self, dtype: torch.dtype) -> "Points":
+        """Return the points in another precision."""
+        extras = {name: values.to(dtype) for name, values in self.extras.items()}
+        return Points(self.coordinates.to(dtype), extras, None if self.partner is None else self.partner.to(dtype))
+
     def arguments(self, axes: Sequence[str]) -> dict[str, Tensor]:
         """Return coordinates and extras by name, as a relation takes them."""
         return {a: self.coordinates[:, i] for i, a in enumerate(axes)} | dict(self.extras)

@@ -33,12 +33,14 @@ class Subset(Part):
     def sample(self, n: int, generator: torch.Generator, method: Sampling, dtype: torch.dtype) -> Points:
         """Return n points, or as many as there are among 131 072 candidates.
 
+        They are drawn in double precision, whatever the dtype, since predicates compare coordinates with numbers.
+
         Raises:
             UserError: the predicate holds nowhere, or returns another shape.
         """
         candidates = n
         while True:
-            points = self.whole.sample(candidates, generator, method, dtype)
+            points = self.whole.sample(candidates, generator, method, torch.float64)
             found = points[torch.as_tensor(self._mask(points), device=generator.device)]
             if len(found) >= n or candidates >= MOST_CANDIDATES:
                 break
@@ -48,7 +50,8 @@ class Subset(Part):
             raise UserError(
                 f"a condition's predicate matches no point among {candidates} of the boundary; look at `at`"
             )
-        return found if method == "grid" else found[torch.arange(min(n, len(found)), device=generator.device)]
+        chosen = found if method == "grid" else found[torch.arange(min(n, len(found)), device=generator.device)]
+        return chosen.to(dtype)
 
     def measure(self) -> float:
         """Return the share of 131 072 points where the predicate holds, times the measure of the whole."""

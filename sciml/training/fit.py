@@ -47,7 +47,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     """
     training = context.training
     gpu = _on_gpu(training)
-    precision = training.precision or ("32" if gpu else solver.precision_default)
+    precision = training.precision or solver.precision_default
     began = time.perf_counter()
     module = solver.fresh(problem, context.seed, torch.float64 if precision == "64" else torch.float32)
     _require_sense(module, training)

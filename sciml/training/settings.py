@@ -11,7 +11,7 @@ class Training(Configured):
     Args:
         accelerator: where to train.
         devices: number of processes, each with one device.
-        precision: bits of a real number; None takes the solver's own (64 for differential equations on a CPU).
+        precision: bits of a real number; None takes the solver's own, on a GPU too (64 for differential equations).
         max_steps: stop after so many optimiser steps in all; None leaves the solver's own schedule.
         max_closures: stop after so many evaluations of the loss and its gradient.
         max_seconds: stop after so many seconds of training.
