@@ -12,12 +12,13 @@ import sciml
 from problems.pde.burgers import Burgers
 from problems.pde.heat import Heat
 from problems.pde.inverse_diffusion import InverseDiffusion
-from sciml.errors import UserError
+from sciml.errors import SolveError, UserError
 from sciml.pde.conditions import Initial, Periodic
 from sciml.pde.domains import Box
 from sciml.pde.tape import per_row, recording
 from sciml.solver import Context
 from sciml.training.gauss_newton import LevenbergMarquardt
+from sciml.training.natural_gradient import NaturalGradient
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers.pde._interval import intervals
@@ -130,6 +131,32 @@ def test_functions_of_parameters_are_refused():
 def linear(matrix: Tensor, data: Tensor, x: Tensor):
     """Return the residuals of a linear least-squares problem as the optimiser asks for them."""
     return lambda derivative: (matrix @ x.detach() - data, matrix if derivative else None)
+
+
+def test_the_natural_gradient_meets_a_kernel_that_is_singular_to_rounding():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(40, 3, generator=generator) @ torch.randn(3, 60, generator=generator)
+    data = matrix @ torch.randn(60, generator=generator)
+    x = nn.Parameter(torch.zeros(60))
+    optimizer = NaturalGradient([x], momentum=0.0, norm=1e6)
+    for _ in range(8):
+        assert optimizer.advance(linear(matrix, data, x))
+    assert (matrix @ x.detach() - data).norm() < 1e-3 * data.norm()
+
+
+@pytest.mark.parametrize("entry", [0.0, math.inf, 1e30])
+def test_a_kernel_that_is_zero_or_not_finite_is_an_error(entry: float):
+    x = nn.Parameter(torch.zeros(2))
+    with pytest.raises(SolveError, match="zero or not finite"):
+        NaturalGradient([x]).advance(linear(torch.full((3, 2), entry), torch.ones(3), x))
+
+
+def test_momentum_follows_the_parameters_when_a_state_is_loaded():
+    saved, loaded = (nn.Parameter(torch.zeros(2, dtype=dtype)) for dtype in (torch.float64, torch.float32))
+    before, after = NaturalGradient([saved]), NaturalGradient([loaded])
+    before.advance(linear(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64), saved))
+    after.load_state_dict(before.state_dict())
+    assert after.state[loaded]["momentum"].dtype == torch.float32
 
 
 @pytest.mark.parametrize("rows", [4, 12])

@@ -90,6 +90,8 @@ def test_the_scaling_is_that_of_the_formulas() -> None:
     assert scaling(0.5, 3.0, 3) == pytest.approx((math.sqrt(2 / 3), 0.0), rel=1e-12)
     # b = 1, h = 2: a = 1, ρ = 2 - √2, θ = 0: BFGS, unscaled
     assert scaling(1.0, 2.0, 3) == pytest.approx((1.0, 1.0), rel=1e-12)
+    # b = 1e8, h = 1e9: a = 1e17, ρ = h / 2a = 5e-9, θ = (ρ - 1) / a, σ = ρ < t q
+    assert scaling(1e8, 1e9, 10) == pytest.approx((5e-9, 2e8), rel=1e-6)
 
 
 def test_an_inverse_hessian_too_large_to_keep_is_refused() -> None:
@@ -106,7 +108,7 @@ def test_the_natural_gradient_is_the_damped_least_squares_step_near_the_momentum
     for _ in range(2):
         before = x.detach().clone()
         optimizer.advance(lambda wanted: (matrix @ x.detach() - right, matrix if wanted else None))
-        steps.append((before, optimizer.state[x]["step"].clone()))
+        steps.append((before, optimizer.state[x]["momentum"].clone()))
     (start, first), (middle, second) = steps
     damping = 0.1 * float((matrix @ matrix.T).diagonal().mean())
     # φ minimises |J φ - r|² + λ |φ - μ φ₋|²

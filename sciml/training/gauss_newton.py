@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim import Optimizer
 
 Residuals = Callable[[bool], tuple[Tensor, Tensor | None]]
@@ -83,7 +84,7 @@ class LevenbergMarquardt(Optimizer):
         group, state = self.param_groups[0], self.state[self._trained[0]]
         value, jacobian = residuals(True)
         assert jacobian is not None
-        here = torch.nn.utils.parameters_to_vector(self._trained).detach()
+        here = parameters_to_vector(self._trained).detach()
         near = Linearisation.of(value, jacobian)
         least = torch.finfo(value.dtype).eps
         damping, growth = state.get("damping", group["damping"]), 2.0
@@ -95,8 +96,8 @@ class LevenbergMarquardt(Optimizer):
                 self._chords(residuals, there, after, near.scale, solve)
                 return True
             damping, growth = max(damping, least) * growth, growth * 2
-        self._move(here)
-        state["damping"] = group["damping"]
+        vector_to_parameters(here, self._trained)
+        state["damping"] = group["damping"]  # for the next batch, if there is one
         return False
 
     def _trial(
@@ -106,13 +107,13 @@ class LevenbergMarquardt(Optimizer):
         value = near.value
         step = solve(value)
         slope = near.jacobian @ step
-        self._move(here + PROBE * near.scale * step)
+        vector_to_parameters(here + PROBE * near.scale * step, self._trained)
         curvature = 2 / PROBE * ((residuals(False)[0] - value) / PROBE - slope)
         acceleration = solve(curvature)
         if not 2 * acceleration.norm() <= BENT * step.norm():
             return -1.0, here, value
         there = here + near.scale * (step + acceleration / 2)
-        self._move(there)
+        vector_to_parameters(there, self._trained)
         after, _ = residuals(False)
         loss = value.square().sum()
         foreseen = loss - (value + slope).square().sum()
@@ -125,19 +126,16 @@ class LevenbergMarquardt(Optimizer):
         loss = value.square().sum()
         for _ in range(self.param_groups[0]["chords"]):
             there = here + scale * solve(value)
-            self._move(there)
+            vector_to_parameters(there, self._trained)
             value, _ = residuals(False)
             new = value.square().sum()
             if not new < loss:
-                self._move(here)
+                vector_to_parameters(here, self._trained)
                 return
             halved = new < loss / 2
             here, loss = there, new
             if not halved:
                 return
-
-    def _move(self, to: Tensor) -> None:
-        torch.nn.utils.vector_to_parameters(to, self._trained)
 
     def step(self, closure: Any = None) -> Any:
         raise NotImplementedError("Levenberg-Marquardt needs residuals; call advance")

@@ -5,13 +5,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim import Optimizer
 
 from sciml.errors import SolveError
-from sciml.training.gauss_newton import Residuals
+from sciml.training.gauss_newton import TRIALS, Residuals
 
 HALVINGS = 10
 """How often the line search may halve a step."""
+ROUNDING = 10.0
+"""The least damping, relative to the rounding of a number times the rows of the kernel."""
 
 
 class NaturalGradient(Optimizer):
@@ -29,7 +32,7 @@ class NaturalGradient(Optimizer):
 
     Args:
         parameters: θ.
-        damping: λ, relative to the mean diagonal element of JJᵀ.
+        damping: λ, relative to the mean diagonal element of JJᵀ; more where rounding asks for it.
         momentum: μ, in [0, 1).
         norm: the greatest length of a step.
     """
@@ -44,38 +47,47 @@ class NaturalGradient(Optimizer):
         """Take one step; return that it was taken.
 
         Raises:
-            SolveError: the damped kernel is not positive definite.
+            SolveError: the kernel JJᵀ is zero or not finite.
         """
         group, state = self.param_groups[0], self.state[self._trained[0]]
         value, jacobian = residuals(True)
         assert jacobian is not None
-        here = torch.nn.utils.parameters_to_vector(self._trained).detach()
-        before = group["momentum"] * state.get("step", torch.zeros_like(here))
+        here = parameters_to_vector(self._trained).detach()
+        before = group["momentum"] * state.get("momentum", torch.zeros_like(here))
         kernel = jacobian @ jacobian.T
-        kernel.diagonal().add_(group["damping"] * kernel.diagonal().mean())
-        factor, failed = torch.linalg.cholesky_ex(kernel)
-        if failed:
-            raise SolveError("the kernel of the natural gradient is singular; raise its damping")
         miss = (value - jacobian @ before)[:, None]
-        step = before + jacobian.T @ torch.cholesky_solve(miss, factor)[:, 0]
-        state["step"] = step
+        step = before + jacobian.T @ torch.cholesky_solve(miss, _factor(kernel, group["damping"]))[:, 0]
+        state["momentum"] = step
         self._descend(residuals, here, step, min(1.0, group["norm"] / max(float(step.norm()), 1e-300)))
         return True
 
     def _descend(self, residuals: Residuals, here: Tensor, step: Tensor, length: float) -> None:
         best, lowest = length, float("inf")
         for _ in range(HALVINGS):
-            self._move(here - length * step)
+            vector_to_parameters(here - length * step, self._trained)
             loss = float(residuals(False)[0].square().sum())
             if not loss < lowest and lowest < float("inf"):
                 break
             if loss < lowest:
                 best, lowest = length, loss
             length /= 2
-        self._move(here - best * step)
-
-    def _move(self, to: Tensor) -> None:
-        torch.nn.utils.vector_to_parameters(to, self._trained)
+        vector_to_parameters(here - best * step, self._trained)
 
     def step(self, closure: Any = None) -> Any:
         raise NotImplementedError("the natural gradient needs residuals; call advance")
+
+
+def _factor(kernel: Tensor, damping: float) -> Tensor:
+    """Return Cholesky's factor of a damped kernel; damping rises tenfold where that is not positive definite."""
+    size = kernel.diagonal().mean()
+    if not (kernel.isfinite().all() and size > 0):
+        raise SolveError("the kernel of the natural gradient is zero or not finite")
+    damping = max(damping, ROUNDING * torch.finfo(kernel.dtype).eps * len(kernel))
+    for _ in range(TRIALS):
+        damped = kernel.clone()
+        damped.diagonal().add_(damping * size)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            return factor
+        damping *= 10
+    raise SolveError("the kernel of the natural gradient is singular")

@@ -47,6 +47,8 @@ class Objective:
         self._rank, self._world = rank, world
         self.drawn: Mapping[str, Tensor] = {}
         """The global batch."""
+        self.linearised: Evaluation | None = None
+        """The loss where residuals were last linearised."""
         self._batch: Mapping[str, Tensor] = {}
         device = module.device
         self._cast: AbstractContextManager[Any] = nullcontext()

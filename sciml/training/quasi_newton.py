@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import line_search
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim import Optimizer
 
 from sciml.errors import UserError
@@ -101,7 +102,7 @@ class _Ray:
 
     def __init__(self, parameters: list[Tensor], closure: Callable[[], float]) -> None:
         self._parameters, self._closure = parameters, closure
-        self._start = torch.nn.utils.parameters_to_vector(parameters).detach()
+        self._start = parameters_to_vector(parameters).detach()
         self._known: dict[float, tuple[float, Tensor]] = {0.0: self._evaluate()}
         self._direction = torch.zeros_like(self._start)
 
@@ -115,7 +116,7 @@ class _Ray:
         return self._at(length)[1]
 
     def move(self, length: float) -> None:
-        torch.nn.utils.vector_to_parameters(self._start + length * self._direction, self._parameters)
+        vector_to_parameters(self._start + length * self._direction, self._parameters)
 
     def search(self, curvature: float, evaluations: int, before: float | None) -> float:
         """Return a length that meets the strong Wolfe conditions, else the best that was tried.
@@ -176,7 +177,7 @@ def scaling(b: float, h: float, size: int) -> tuple[float, float]:
         size: how many parameters.
     """
     a = max(b * h - 1, np.finfo(float).eps)  # not negative, but for rounding
-    rho = min(1.0, h * (1 - math.sqrt(a / (1 + a))))
+    rho = min(1.0, h / ((1 + a) * (1 + math.sqrt(a / (1 + a)))))  # as above, but nothing cancels where a is large
     theta = max((rho - 1) / a, min(1 / rho, (1 - b) / b))
     sigma = 1 + a * theta
     shrink, whole = sigma ** (-1 / max(size - 1, 1)), min(1.0, 1 / b)
