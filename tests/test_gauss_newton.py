@@ -115,6 +115,42 @@ def test_a_parameter_in_a_product_is_told_apart():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    "difference",
+    [lambda x, p: x - p, lambda x, p: p - x, torch.sub, lambda x, p: torch.sub(p, x), lambda x, p: x.sub(p)],
+    ids=["x - p", "p - x", "sub(x, p)", "sub(p, x)", "x.sub(p)"],
+)
+def test_a_parameter_in_a_difference_is_told_apart(difference: Any):
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 1, dtype=torch.float64)
+            self.shift = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(difference(self.linear(x), self.shift))
+
+    assert_told_apart(Shifted())
+
+
+@pytest.mark.parametrize("held", ["weight", "bias"])
+def test_a_layer_of_which_half_is_frozen_is_told_apart(held: str):
+    module = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    for layer in (module[0], module[2]):
+        getattr(layer, held).requires_grad_(False)
+    assert_told_apart(module)
+
+
+def assert_told_apart(module: nn.Module) -> None:
+    from sciml.pde import taylor
+
+    points, parameters = torch.rand(6, 2, generator=torch.Generator().manual_seed(0)).double(), trained(module)
+    with recording(parameters) as tape:
+        found = tape.jacobian(taylor.derivatives(module, points, [(2, 0)])[0, :, 0])
+    expected = row_by_row(taylor.derivatives(module, points, [(2, 0)])[0, :, 0], parameters)
+    torch.testing.assert_close(found, expected)
+
+
 def test_functions_of_parameters_are_refused():
     weight = nn.Parameter(torch.ones(1, 2))
 

@@ -76,10 +76,10 @@ class Jet:
         return _add(self, other)
 
     def __sub__(self, other: Any) -> "Jet":
-        return _add(self, -other)
+        return _subtract(self, other)
 
     def __rsub__(self, other: Any) -> "Jet":
-        return _add(-self, other)
+        return _subtract(other, self)
 
     def __neg__(self) -> "Jet":
         return Jet(-self.stack, self.index)
@@ -138,6 +138,10 @@ def _add(f: Any, g: Any) -> Jet:
     shape = torch.broadcast_shapes(f.shape, other.shape[1:])
     first, second = (s.expand(len(s), *shape) for s in (f.stack, other))
     return Jet(series.add(first, second), f.index)
+
+
+def _subtract(f: Any, g: Any) -> Jet:
+    return _add(f, -g) if isinstance(g, Jet) else -_add(-f, g)  # a parameter stays as it is, so that it is told apart
 
 
 def _multiply(f: Any, g: Any) -> Jet:
@@ -223,7 +227,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.cat: _cat,
     torch.chunk: _chunk,
     torch.add: _add,
-    torch.sub: lambda f, g: _add(f, -g),
+    torch.sub: _subtract,
     torch.mul: _multiply,
     torch.neg: lambda f: -f,
     torch.square: lambda f: _multiply(f, f),
@@ -232,5 +236,5 @@ _RULES |= {function: functools.partial(_integrated, function, slope) for functio
 _RULES |= {
     torch.Tensor.add: _add,
     torch.Tensor.mul: _multiply,
-    torch.Tensor.__rsub__: lambda a, b: _add(b, -a),
+    torch.Tensor.sub: _subtract,
 }

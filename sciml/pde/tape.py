@@ -63,7 +63,7 @@ class Tape:
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the series of ``x weightᵀ + bias`` for x of shape (m, n, inputs)."""
-        if not self.holds(weight):
+        if not any([self.holds(weight), self.holds(bias)]):  # each is looked at, since it may be refused
             return series.linear(x, weight, bias)
         result = series.linear(x, weight.detach(), None if bias is None else bias.detach())
         if not result.requires_grad:
@@ -92,7 +92,8 @@ class Tape:
         for use, grad in met:
             rows = jacobian[use.start : use.start + _length(use)]
             weight, bias = use.parameter
-            rows[:, self._columns[id(weight)]] += _products(use, grad)
+            if id(weight) in self._columns:
+                rows[:, self._columns[id(weight)]] += _products(use, grad)
             if bias is not None and id(bias) in self._columns:
                 rows[:, self._columns[id(bias)]] += grad[0]
         return jacobian if count == n else jacobian.view(-1, n, self.size).sum(dim=0)
