@@ -17,13 +17,12 @@ from problems.pde.schroedinger import Schroedinger
 from sciml.parameters import Positive
 from sciml.pde.conditions import Initial, Periodic
 from sciml.pde.domains import Box
-from sciml.pde.fields import Derivative, laplacian
+from sciml.pde.fields import laplacian
 from sciml.pde.semilinear import Grid, Semilinear
 from sciml.problem import Variable
 from sciml.references import reference_file
 from sciml.views.residual import Residual
 from solvers.pde._etdrk4 import Exponential, Step
-from solvers.pde._layout import Layout
 from solvers.pde.spectral import Spectral
 
 PI = np.pi
@@ -126,19 +125,18 @@ def test_the_mass_of_schroedinger_is_conserved():
 
 @pytest.mark.parametrize("problem", [KdV(), KuramotoSivashinsky()], ids=lambda p: p.name)
 def test_implicit_lines_agree(problem):
-    exponential = sciml.solve(problem, Spectral(tolerance=1e-4))
+    exponential = sciml.solve(problem, Spectral(tolerance=1e-4, method="etdrk4"))
     assert str(exponential.notes["method"]).startswith("Fourier")
-    lines, notes = Spectral()._march(Layout(problem), 1e-7, silent)
-    assert notes["starved"] == "no"
+    lines = sciml.solve(problem, Spectral(tolerance=1e-6))
+    assert str(lines.notes["method"]).startswith("lines")
+    assert lines.notes["tolerance_met"] == "yes"
     points, _ = problem.evaluation
-    whole = Derivative("u", (0, 0))
-    gap = np.abs(exponential(points)[:, 0] - lines(points, [whole])[whole]).max()
-    assert gap < 3e-4
+    assert np.abs(exponential(points) - lines(points)).max() < 3e-4
 
 
 def test_a_smaller_tolerance_gives_a_smaller_error():
     problem = KuramotoSivashinsky()
-    found = [sciml.solve(problem, Spectral(tolerance=t)) for t in (1e-2, 1e-4)]
+    found = [sciml.solve(problem, Spectral(tolerance=t, method="etdrk4")) for t in (1e-2, 1e-4)]
     errors = [problem.score(s)["max_error"] for s in found]
     assert all(s.notes["tolerance_met"] == "yes" for s in found)
     assert errors[0] > 10 * errors[1]
@@ -149,6 +147,31 @@ def test_a_nonlinear_highest_derivative_is_left_to_implicit_lines():
     with pytest.raises(ValueError, match="highest derivatives to be linear"):
         Semilinear(Porous())
     assert Spectral().refuses(Porous()) is None
+    assert "highest derivatives to be linear" in str(Spectral(method="etdrk4").refuses(Porous()))
+
+
+def test_axes_of_space_decide_how_to_march():
+    names = [
+        str(sciml.solve(problem, Spectral(tolerance=1e-3)).notes["method"]).split(",")[0]
+        for problem in (Damped(), Torus())
+    ]
+    assert names == ["lines", "Fourier"]
+
+
+@pytest.mark.parametrize("method", ["etdrk4", "lines"])
+def test_modes_that_two_marches_lack_alike_count_as_error(method):
+    problem = KdV()
+    solution = sciml.solve(problem, Spectral(tolerance=1e-6, unknowns=140, method=method))
+    assert solution.notes["starved"] == "yes"
+    assert solution.notes["tolerance_met"] == "no"
+    assert float(solution.notes["estimated_error"]) > problem.score(solution)["relative_l2"]
+
+
+def test_a_clash_at_the_start_counts_by_what_it_leaves():
+    problem = AllenCahn()
+    solution = sciml.solve(problem, Spectral(tolerance=1e-6))
+    assert solution.notes["tolerance_met"] == "yes"
+    assert problem.score(solution)["max_error"] < float(solution.notes["estimated_error"]) < 1e-6
 
 
 @pytest.mark.parametrize("problem", [AllenCahn, KdV, KuramotoSivashinsky, Schroedinger])

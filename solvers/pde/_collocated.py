@@ -239,6 +239,20 @@ class System:
                 found[axis] = found.get(axis, False) | bad
         return {axis: bad for axis, bad in found.items() if bad.any()}
 
+    def tail(self, y: np.ndarray, scale: np.ndarray) -> float:
+        """Return the greatest of the last coefficients along the axes, relative to the scale of its block.
+
+        Args:
+            y: shape (size, instants).
+            scale: of each block.
+        """
+        greatest = 0.0
+        for (field, _), values, size in zip(self.blocks, self.split(y), scale, strict=True):
+            grid = values.reshape(*self.shape[field], -1)
+            for i, line in enumerate(self.lines[field]):
+                greatest = max(greatest, float(_tails(line, np.moveaxis(grid, i, 0)).max() / size))
+        return greatest
+
     def transfer(self, finer: "System") -> csr_array:
         """Return the matrix that carries nodal values to a finer system's nodes, exactly."""
         parts = []

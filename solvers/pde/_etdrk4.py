@@ -21,6 +21,7 @@ SMALLEST = 1e-9
 """The shortest interval between checks, relative to the whole of time."""
 FLOOR = 1e-3
 """A field smaller than this share of the greatest one is measured against that share."""
+TINY = 1e-300
 REFERENCE = np.linspace(-1, 1, SUBSTEPS + 1)
 LAST = np.linalg.inv(chebyshev.chebvander(REFERENCE, SUBSTEPS))[-2:]
 JOIN = Pieces(np.array([-1.0, 1.0]), REFERENCE[::2]).matrix(REFERENCE).toarray()
@@ -121,7 +122,9 @@ class Exponential:
         self.grid = Grid(system, 8)
         self.made: dict[float, Step] = {}
         self.intervals: list[Interval] = []
-        self.rejected, self.starved = 0, False
+        self.rejected = 0
+        self.missing = 0.0
+        """The greatest share of the highest modes where there were not enough unknowns for more."""
 
     def run(self, report: Report) -> "Exponential":
         """March to the end.
@@ -183,10 +186,11 @@ class Exponential:
         """Double the modes and return whether that was needed, and not more than there may be."""
         outer = self._sizes(np.where(self.grid.outer, c, 0))
         scale = self._sizes(c)
-        if (outer <= self.tolerance * np.maximum(scale, FLOOR * scale.max())).all():
+        share = outer / np.maximum(np.maximum(scale, FLOOR * scale.max()), TINY)
+        if (share <= self.tolerance).all():
             return False
         if len(c) * (4 * self.grid.modes + 1) ** len(self.system.axes) > self.unknowns:
-            self.starved = True
+            self.missing = max(self.missing, float(share.max()))
             return False
         self.grid, self.made = Grid(self.system, 2 * self.grid.modes), {}
         return True

@@ -70,7 +70,8 @@ class March:
         times: ends of the steps.
         steps: values at each step's start and stages, each of shape (size, s + 1).
         counts: of what was done.
-        starved: whether a piece or a step was left unresolved for want of unknowns or of a smaller step.
+        starved: whether a piece was left unresolved for want of unknowns.
+        missing: the greatest relative coefficient of what a piece or a forced step left unresolved.
     """
 
     system: System
@@ -80,6 +81,7 @@ class March:
         default_factory=lambda: dict.fromkeys(("iterations", "factorisations", "rejected"), 0)
     )
     starved: bool = False
+    missing: float = 0.0
 
 
 class Marcher:
@@ -150,7 +152,10 @@ class Marcher:
             if finer is not None:
                 self._move(finer)
                 continue
-            made.starved |= error > 1
+            if error > 1:
+                made.missing = max(made.missing, error * self.tolerance)
+            if made.starved:
+                made.missing = max(made.missing, made.system.tail(stages, self._units(largest, h)))
             made.steps.append(stages)
             made.times.append(self.end if h == self.end - t else t + h)
             self.y, self.scale = stages[:, -1], largest

@@ -1,15 +1,14 @@
 """Spectral collocation: the classical baseline for partial differential equations on a box."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Interval
 
-from sciml.errors import SolveError
+from sciml.clock import Clock
 from sciml.parameters import Count
 from sciml.pde.collocation import Fourier, GridFunction, Line, Pieces
 from sciml.pde.fields import Derivative
@@ -25,7 +24,8 @@ from ._newton import newton
 from ._radau import FINEST, STAGES, Marcher, Report, Tableau
 
 Notes = dict[str, float | str]
-Method = Callable[[float, Report], tuple[GridFunction, Notes]]
+Method = Callable[[float, Report], tuple[GridFunction, float, Notes]]
+"""From a local tolerance to a solution, the greatest relative coefficient that it could not resolve, and notes."""
 TRANSFORMED = 100
 """By how much Fourier transforms in several dimensions may have more unknowns than matrices."""
 REPEATS = 4
@@ -35,19 +35,22 @@ REPEATS = 4
 class Spectral(Solver[Residual]):
     """Collocates ``F(x, t, u, u_t, u_x, u_xx, ...) = 0`` on Chebyshev pieces, or Fourier where periodic.
 
-    Time-dependent problems are marched with adaptive steps: by exponential time differencing (ETDRK4) in Fourier
-    space where all of space is periodic, the rates are of first order and the highest derivatives linear with
-    constant factors; else by Radau IIA of order 13 with simplified Newton. Others, time included where initial
-    conditions do not fit the equations' order, are solved at once by Newton. Pieces whose coefficients do not decay
-    are halved as a front forms: a layer of width w costs log(1/w) pieces, where one Chebyshev series would need
-    1/w points, and no mapping has to know where the layer is. The whole is repeated with a thirty times smaller
-    local tolerance until two solutions agree; the finer is returned and their difference is the stated error.
+    Time-dependent problems are marched with adaptive steps by Radau IIA of order 13 with simplified Newton, along
+    lines; in two or more dimensions of space, where all are periodic, the rates are of first order and the highest
+    derivatives linear with constant factors, by exponential time differencing (ETDRK4) in Fourier space. Others,
+    time included where initial conditions do not fit the equations' order, are solved at once by Newton. Pieces
+    whose coefficients do not decay are halved as a front forms: a layer of width w costs log(1/w) pieces, where one
+    Chebyshev series would need 1/w points, and no mapping has to know where the layer is. The whole is repeated
+    with a thirty times smaller local tolerance until two solutions agree; the finer is returned. The stated error is
+    their difference plus the greatest coefficient of what both left out: at the limit of unknowns, and where
+    conditions clash at the start.
     Source: L. N. Trefethen, Spectral Methods in MATLAB, SIAM (2000), doi:10.1137/1.9780898719598.
 
     Args:
         tolerance: of the error, relative to the greatest value of each field.
         unknowns: the most nodal values at one instant (or in all, where time is not marched); a hundred times as many
             in Fourier space of several dimensions, which needs no matrix.
+        method: how to march in time.
     """
 
     kind = "classical"
@@ -55,9 +58,15 @@ class Spectral(Solver[Residual]):
     deterministic = True
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tolerance": (1e-2, 1e-4, 1e-6, 1e-8)}
 
-    def __init__(self, tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8, unknowns: Count = 8000) -> None:
+    def __init__(
+        self,
+        tolerance: Annotated[float, Interval(ge=1e-11, le=0.1)] = 1e-8,
+        unknowns: Count = 8000,
+        method: Literal["auto", "lines", "etdrk4"] = "auto",
+    ) -> None:
         self.tolerance = tolerance
         self.unknowns = unknowns
+        self.method = method
 
     def refuses(self, problem: Residual) -> str | None:
         try:
@@ -67,21 +76,28 @@ class Spectral(Solver[Residual]):
         needed = Mesh.coarsest(layout, 4).unknowns()
         if needed > self.unknowns:
             return f"{len(layout.axes)} axes need at least {needed} unknowns; the limit is {self.unknowns}"
+        if self.method != "auto" and not layout.marching:
+            return f"{self.method} needs a time axis with initial conditions for the equations' order"
+        if self.method == "etdrk4":
+            try:
+                Semilinear(problem)
+            except ValueError as reason:
+                return str(reason)
         return layout.imbalance()
 
     def solve(self, problem: Residual, context: Context) -> Solution:
         layout = Layout(problem)
-        report = _reporter(context)
+        report = Clock(context).report
         method = self._method(problem, layout)
         local, error, tried, resolved = self.tolerance, math.inf, 1, True
-        now, notes = method(local, report)
+        now, missing, notes = method(local, report)
         while (
             tried < REPEATS and error > self.tolerance and local > FINEST and (tried == 1 or notes["starved"] == "no")
         ):
             before, resolved = now, notes["starved"] == "no"
             local, tried = max(local / 30, FINEST), tried + 1
-            now, notes = method(local, report)
-            error = _difference(before, now)
+            now, missing, notes = method(local, report)
+            error = _difference(before, now) + missing
         met = error <= self.tolerance and resolved
         notes |= {"estimated_error": error, "tolerance_met": "yes" if met else "no", "resolutions": tried}
         return Solution(problem, _function(layout, now), _state(problem, now), notes)
@@ -102,25 +118,31 @@ class Spectral(Solver[Residual]):
         """Return how the problem is solved to a local tolerance."""
         if not layout.marching:
             return partial(self._collocate, layout)
-        try:
-            return partial(self._exponential, Semilinear(problem))
-        except ValueError:
-            return partial(self._march, layout)
+        if self.method == "etdrk4" or (self.method == "auto" and len(layout.axes) > 1):
+            try:
+                return partial(self._exponential, Semilinear(problem))
+            except ValueError:
+                pass
+        return partial(self._march, layout)
 
-    def _exponential(self, system: Semilinear, local: float, report: Report) -> tuple[GridFunction, Notes]:
+    def _exponential(self, system: Semilinear, local: float, report: Report) -> tuple[GridFunction, float, Notes]:
         unknowns = self.unknowns * (1 if len(system.axes) == 1 else TRANSFORMED)
         made = Exponential(system, local, unknowns).run(report)
         modes = 2 * made.grid.modes + 1
-        return made.function(), {
-            "method": "Fourier, ETDRK4 with local extrapolation",
-            "resolution": ", ".join(f"{a}: {modes}" for a in system.axes),
-            "unknowns": len(system.fields) * modes ** len(system.axes),
-            "steps": SUBSTEPS * len(made.intervals),
-            "rejected_steps": SUBSTEPS * made.rejected,
-            "starved": "yes" if made.starved else "no",
-        }
+        return (
+            made.function(),
+            made.missing,
+            {
+                "method": "Fourier, ETDRK4 with local extrapolation",
+                "resolution": ", ".join(f"{a}: {modes}" for a in system.axes),
+                "unknowns": len(system.fields) * modes ** len(system.axes),
+                "steps": SUBSTEPS * len(made.intervals),
+                "rejected_steps": SUBSTEPS * made.rejected,
+                "starved": "yes" if made.missing else "no",
+            },
+        )
 
-    def _march(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, Notes]:
+    def _march(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, float, Notes]:
         box = layout.box
         at = box.index("t")
         system = System(self._coarsest(layout, local))
@@ -133,18 +155,22 @@ class Spectral(Solver[Residual]):
             of = list(made.system.lines[f])
             values[f] = np.moveaxis(parts[f, 0].reshape(*made.system.shape[f], -1), -1, at)
             lines[f] = (*of[:at], moments, *of[at:])
-        return GridFunction(lines, values), {
-            "method": f"lines, Radau IIA of order {2 * STAGES - 1}",
-            "resolution": _resolution(made.system),
-            "unknowns": made.system.size,
-            "steps": len(made.steps),
-            "rejected_steps": made.counts["rejected"],
-            "iterations": made.counts["iterations"],
-            "factorisations": made.counts["factorisations"],
-            "starved": "yes" if made.starved else "no",
-        }
+        return (
+            GridFunction(lines, values),
+            made.missing,
+            {
+                "method": f"lines, Radau IIA of order {2 * STAGES - 1}",
+                "resolution": _resolution(made.system),
+                "unknowns": made.system.size,
+                "steps": len(made.steps),
+                "rejected_steps": made.counts["rejected"],
+                "iterations": made.counts["iterations"],
+                "factorisations": made.counts["factorisations"],
+                "starved": "yes" if made.starved else "no",
+            },
+        )
 
-    def _collocate(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, Notes]:
+    def _collocate(self, layout: Layout, local: float, report: Report) -> tuple[GridFunction, float, Notes]:
         system = System(self._coarsest(layout, local))
         y, moment, iterations = np.zeros(system.size), np.zeros(1), 0
         while True:
@@ -157,19 +183,24 @@ class Spectral(Solver[Residual]):
             iterations += len(sizes)
             report(0.5, {"unknowns": system.size, "iterations": iterations})
             scale = np.array([np.abs(b).max() for b in system.split(y)])
-            unresolved = system.unresolved(y[:, None], np.maximum(scale, 1e-3 * scale.max()), local)
+            scale = np.maximum(scale, 1e-3 * scale.max())
+            unresolved = system.unresolved(y[:, None], scale, local)
             mesh = system.mesh.refined(unresolved)
             if not unresolved or mesh.unknowns() > self.unknowns:
                 break
             finer = System(mesh)
             y, system = system.transfer(finer) @ y, finer
-        return system.function(y), {
-            "method": "collocation on the whole domain, Newton",
-            "resolution": _resolution(system),
-            "unknowns": system.size,
-            "iterations": iterations,
-            "starved": "yes" if unresolved else "no",
-        }
+        return (
+            system.function(y),
+            system.tail(y[:, None], scale) if unresolved else 0.0,
+            {
+                "method": "collocation on the whole domain, Newton",
+                "resolution": _resolution(system),
+                "unknowns": system.size,
+                "iterations": iterations,
+                "starved": "yes" if unresolved else "no",
+            },
+        )
 
     def _coarsest(self, layout: Layout, local: float) -> Mesh:
         """Return one piece per axis, of a degree that suits the tolerance, lower for many axes."""
@@ -177,18 +208,6 @@ class Spectral(Solver[Residual]):
         while count > 4 and Mesh.coarsest(layout, count).unknowns() > self.unknowns:
             count -= 1
         return Mesh.coarsest(layout, count)
-
-
-def _reporter(context: Context) -> Report:
-    """Return a report that passes on and keeps the time limit."""
-    begin, limit = time.perf_counter(), context.training.max_seconds
-
-    def report(done: float, values: Mapping[str, float]) -> None:
-        if limit is not None and time.perf_counter() - begin > limit:
-            raise SolveError(f"not solved within {limit:g} s; a larger tolerance is sooner met")
-        context.progress.report(done, values)
-
-    return report
 
 
 def _difference(coarse: GridFunction, fine: GridFunction) -> float:
