@@ -20,6 +20,7 @@ from ._stored import stored_fields
 Lid = Literal["uniform", "parabolic"]
 STORED = {
     ("uniform", 100): ("79b5c62f8b02a84da87d6479a1d4163d7fed78f99e03c1672838cf8af84ac475", 2e-5),
+    ("uniform", 400): ("a4cc90626143cc6c3fadaf629866ed074eaa1464e7d0a0f8a98f7b5893a611c7", 5e-6),
     ("uniform", 1000): ("dd7797c55bf3718af8b66aef0a3f7fefb623623ecf15c61d69ac627347e33899", 1e-5),
 }
 """By lid and Reynolds number, the checksum of the reference and its relative error."""
@@ -36,12 +37,12 @@ class Cavity(Residual):
     Where the uniform lid meets a wall, u jumps and p grows as one over the distance, without a norm in L2: fields
     are scored at distances above 0.1 from those two corners, for either lid.
 
-    References are stored for the uniform lid and Re 100 and 1000: solutions by spectral elements of degree 9 for the
+    References are stored for the uniform lid and Re 100, 400, 1000: solutions by spectral elements of degree 9 for the
     velocities and 8 for the pressure, on rectangles that shrink to 1e-4 at the lid's corners
     (scripts/make_fem_references.py). Where fields are scored they differ from those of degrees 8 and 7 on another
-    grid by 1e-6 in u and v and 1.4e-5 in p at Re 100, and by 5e-6 in u and 3e-6 in v and p at Re 1000; from adaptive
-    triangles of degree 4 by 3e-5 in u and v and 3.3e-4 in p at Re 100, and by 2e-5 at Re 1000, less than those
-    triangles state of themselves. On the centre lines they differ from the values of Ghia et al., whose grid is of
+    grid by 1e-6 in u and v and 1.4e-5 in p at Re 100, by 3e-6 at Re 400, and by 5e-6 at Re 1000; from adaptive
+    triangles of degree 4 by 3e-5 in u and v and 3.3e-4 in p at Re 100, and by 2e-5 at Re 400 and 1000, less than
+    those triangles state of themselves. On the centre lines they differ from the values of Ghia et al., whose grid is of
     129 x 129, by less than 0.01; at Re 1000 from those of Botella and Peyret by less than 1e-6.
     Sources: U. Ghia, K. N. Ghia, C. T. Shin, High-Re solutions for incompressible flow using the Navier-Stokes
     equations and a multigrid method, J. Comput. Phys. 48 (1982), doi:10.1016/0021-9991(82)90058-4; O. Botella
