@@ -153,8 +153,19 @@ class NeuralSolver(LightningModule, Solver[P]):
 
         Args:
             batch: at hand, in this process.
-            step: number of a first-order method's step that comes next; None where another one has a new batch.
+            step: number of a first-order method's step that comes next; None before one of Gauss-Newton, and where a
+                quasi-Newton method has a new batch.
         """
+
+    @property
+    def settled(self) -> bool:
+        """Whether weights of the losses leave nothing out, so that a low loss means that the training is done."""
+        return True
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of the loss terms where they differ from stage to stage: those of all stages."""
+        return ()
 
     @abstractmethod
     def function(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,6 +1,7 @@
 """Methods of training beyond Adam and L-BFGS: what they do at one step, and that they resume in the same bits."""
 
 import csv
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -14,17 +15,20 @@ import torch
 from torch import Tensor
 
 from problems.pde.heat import Heat
+from problems.pde.inverse_diffusion import InverseDiffusion
 from problems.pde.kovasznay import Kovasznay
 from problems.pde.wave import Wave
 from sciml.errors import UserError
 from sciml.pde import taylor
+from sciml.pde.conditions import Boundary, Initial, Periodic
 from sciml.solution import Solution
 from sciml.solver import Context
 from sciml.training.natural_gradient import NaturalGradient
 from sciml.training.quasi_newton import SelfScaledQuasiNewton, Update, scaling
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers.pde._weighting import CHUNKS, Balance, Weighting
+from solvers.pde._weighting import CHUNKS, LOOKBACK, SETTLED, Balance, Weighting
+from solvers.pde._windows import BEFORE
 from solvers.pde.pinn import PINN
 
 
@@ -144,7 +148,11 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def train(folder: Path | None = None, resume: bool = False, problem: Residual | None = None, **given: Any) -> Solution:
-    limits = {name: given.pop(name) for name in ("max_steps", "target_loss", "patience") if name in given}
+    limits = {
+        name: given.pop(name)
+        for name in ("max_steps", "max_seconds", "target_loss", "patience", "devices")
+        if name in given
+    }
     solver = PINN(**{"width": 6, "depth": 2, "points": 48, "condition_points": 12, "steps": 18, **given})
     training = Training(accelerator="cpu", check_every=4, checkpoint_every=4, **limits)
     return solver.solve(problem or Heat(), Context(3, training, folder, resume))
@@ -172,7 +180,7 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits(tmp_path: Path, me
     [("ssbroyden", 100, 1e-4), ("ssbfgs", 100, 1e-4), ("engd", 40, 1e-2), ("soap", 200, 3e-2)],
 )
 def test_heat_is_solved(method: str, steps: int, error: float) -> None:
-    given = {"adam_steps": 50} if method.startswith("ss") else {}
+    given: dict[str, Any] = {"adam_steps": 50} if method.startswith("ss") else {}
     solution = train(method=method, steps=steps, width=12, points=200, **given)
     assert Heat().score(solution)["relative_l2"] < error
 
@@ -216,14 +224,17 @@ def test_balanced_terms_pull_with_the_same_force(balance: Balance) -> None:
     assert weights.terms.tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def test_relative_balancing_favours_the_term_that_lags_behind() -> None:
+@pytest.mark.parametrize("looks_back", [False, True])
+def test_relative_balancing_favours_the_term_that_lags_behind(looks_back: bool) -> None:
     weights = weighting("relobralo")
+    draws = (float(torch.rand((), generator=torch.Generator().manual_seed(key + 1))) for key in itertools.count())
+    weights.key.fill_(next(key for key, draw in enumerate(draws) if (draw < LOOKBACK) != looks_back))
     for step, (first, second) in enumerate([(4.0, 4.0), (4.0, 1.0)]):
         losses = {"equation": torch.tensor([first]).double().sqrt(), "initial": torch.tensor([second]).double().sqrt()}
         weights.renew(step, lambda losses=losses: losses, torch.zeros(1, 2), [])
     lagging = 2 / (1 + math.exp(-7.5))  # 2 softmax((1, 1/4) / 0.1)
-    kept, drawn = 0.999 + 0.001 * lagging, lagging  # by whether the look-back keeps the weights or goes to the start
-    assert float(weights.terms[0]) in (pytest.approx(kept, rel=1e-9), pytest.approx(drawn, rel=1e-9))
+    expected = lagging if looks_back else 0.999 + 0.001 * lagging  # the look-back goes to the losses at the start
+    assert float(weights.terms[0]) == pytest.approx(expected, rel=1e-9)
     assert float(weights.terms.sum()) == pytest.approx(2, rel=1e-12)
 
 
@@ -270,6 +281,152 @@ def test_windows_and_causality_need_time() -> None:
     for solver in (PINN(windows=2), PINN(causality=1.0)):
         assert "need time" in str(solver.refuses(Kovasznay()))
     assert PINN(windows=2).refuses(Heat()) is None
+
+
+class Door(Heat):
+    """Heat whose left end is told apart before and after a moment."""
+
+    def __init__(self, until: float = 0.75) -> None:
+        super().__init__()
+        self.until = until
+
+    def conditions(self) -> Any:
+        initial, _ = super().conditions()
+        early = Boundary(lambda u, t: u - t, at=lambda t: t < 0.25, name="early")
+        late = Boundary(lambda u: u, at=lambda x, t: (t > self.until) & (x == 0), name="late")
+        return (initial, early, late)
+
+
+def windows_of(problem: Residual, **given: Any) -> PINN:
+    module = PINN(windows=2, width=4, depth=1, points=64, condition_points=64, **given)
+    fresh = module.fresh(problem, 0, torch.float64)
+    assert isinstance(fresh, PINN)
+    return fresh
+
+
+def test_a_condition_keeps_its_times_in_windows() -> None:
+    module = windows_of(Door(), impose=False)
+    times = []
+    for stage in range(2):
+        module.begin(stage)
+        batch = module.sample(torch.Generator().manual_seed(0))
+        drawn = {name.split("/")[0]: rows[:, 1] for name, rows in batch.items() if name.endswith("/coordinates")}
+        times.append({name: (float(t.min()), float(t.max())) for name, t in drawn.items()})
+    first, second = times
+    assert first.keys() == {"equation", "initial", "early"}
+    assert second.keys() == {"equation", "initial", "late"}
+    assert 0 <= first["early"][0] < 0.02
+    assert 0.23 < first["early"][1] < 0.25
+    assert 0.75 < second["late"][0] < 0.77
+    assert 0.98 < second["late"][1] <= 1
+    assert 0 <= first["equation"][0] < 0.02
+    assert 0.48 < first["equation"][1] <= 0.5
+    assert 0.5 <= second["equation"][0] < 0.52
+    assert 0.98 < second["equation"][1] <= 1
+    assert (first["initial"], second["initial"]) == ((0, 0), (0.5, 0.5))
+
+
+def test_the_history_has_a_column_for_the_conditions_of_every_window(tmp_path: Path) -> None:
+    train(tmp_path, problem=Door(), windows=2, steps=4)
+    first, *_, last = rows(tmp_path)
+    assert (first["stage"], first["loss_late"], last["stage"], last["loss_early"]) == ("1", "", "2", "")
+    assert float(first["loss_early"]) > 0
+    assert float(last["loss_late"]) > 0
+    assert None not in last  # no value beyond the columns
+
+
+def test_a_condition_that_no_window_has_is_refused() -> None:
+    with pytest.raises(UserError, match="late: a predicate matches no point"):
+        windows_of(Door(until=2))
+
+
+class Ending(Heat):
+    def conditions(self) -> Any:
+        return (Boundary(lambda u: u, at={"t": 1.0}),)
+
+
+class Cyclic(Heat):
+    def conditions(self) -> Any:
+        return (Boundary(lambda u: u), Periodic("t"))
+
+
+@pytest.mark.parametrize("problem", [Ending(), Cyclic()])
+def test_what_ties_the_end_of_time_is_refused_in_windows(problem: Residual) -> None:
+    assert "belong to all windows" in str(PINN(windows=2).refuses(problem))
+    assert PINN().refuses(problem) is None
+
+
+class Beginning(Heat):
+    def conditions(self) -> Any:
+        initial, boundary = super().conditions()
+        assert isinstance(initial, Initial)
+        return (Boundary(initial.equation, at={"t": 0.0}, name="initial"), boundary)
+
+
+@pytest.mark.parametrize("impose", [False, True])
+def test_a_face_at_the_start_is_an_initial_condition_in_windows(impose: bool) -> None:
+    given = {"windows": 2, "steps": 4, "impose": impose}
+    states = [train(problem=problem, **given).state for problem in (Heat(), Beginning())]
+    assert states[0].keys() == states[1].keys()
+    assert all(np.array_equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("problem", [Heat(), Wave()])
+def test_a_batch_knows_the_window_before(problem: Residual) -> None:
+    module = windows_of(problem)
+    module.begin(1)
+    batch = module.sample(torch.Generator().manual_seed(0))
+    group = module.groups[0]
+    points = group.points(batch)
+    found = module.interpreter(points, group.orders)(points.coordinates, group.terms[0].relation.needs)
+    whole = module.interpreter(points, group.orders, module.network)(points.coordinates, group.terms[0].relation.needs)
+    assert any(name.endswith(BEFORE) for name in batch)
+    assert all(torch.allclose(found[need], whole[need], rtol=1e-12, atol=1e-10) for need in whole)
+
+
+@pytest.mark.parametrize("impose", [False, True])
+def test_strict_causality_waits_until_all_times_count(impose: bool) -> None:
+    given = {"causality": 100.0, "impose": impose, "width": 10, "points": 200, "resample_every": 5}
+    solution = train(target_loss=1e-4, steps=300, **given)
+    assert solution.notes["stop_reason"] == "target_loss"
+    assert solution.state["weightings.0.times"].min() > SETTLED
+    assert Heat().score(solution)["relative_l2"] < 3e-2
+    short = train(target_loss=1e-4, steps=2, **given)
+    assert short.notes["stop_reason"] == "schedule"
+
+
+def test_weights_that_underflow_leave_all_points_likely() -> None:
+    module = PINN(width=4, depth=1, causality=1e6, impose=False).fresh(Heat(), 0, torch.float64)
+    assert isinstance(module, PINN)
+    generator = torch.Generator().manual_seed(0)
+    batch = module.sample(generator)
+    module.adapt(batch, None)
+    assert not module.settled
+    assert not module.residuals(batch)["equation"].any()
+    assert len(module.resample(generator, batch)["equation/coordinates"]) == len(batch["equation/coordinates"])
+
+
+def test_no_time_for_a_step_leaves_no_findings() -> None:
+    notes = train(problem=InverseDiffusion(), method="lm", max_seconds=1e-9).notes
+    assert (notes["stop_reason"], notes["steps"]) == ("max_seconds", 0)
+    assert "diffusivity" not in notes
+
+
+def test_balance_needs_steps_of_first_order_and_ntk_each_row() -> None:
+    assert "balance=relobralo" in str(PINN(method="lm", balance="relobralo").refuses(Heat()))
+    assert "balance=relobralo" in str(PINN(method="ssbroyden", adam_steps=0, balance="relobralo").refuses(Heat()))
+    assert PINN(method="ssbroyden", adam_steps=5, balance="relobralo").refuses(Heat()) is None
+    factored = {"network": "piratenet", "factored": True, "method": "adam"}
+    assert "factored weights" in str(PINN(**factored, balance="ntk").refuses(Heat()))
+    assert PINN(**factored, balance="gradient_norm").refuses(Heat()) is None
+
+
+@pytest.mark.parametrize("balance", ["gradient_norm", "ntk"])
+def test_two_processes_balance_as_one(balance: Balance) -> None:
+    given = {"method": "adam", "steps": 3, "impose": False, "balance": balance, "causality": 0.1}
+    one, two = (train(devices=devices, **given).state for devices in (1, 2))
+    for name in ("terms", "times"):
+        np.testing.assert_allclose(two[f"weightings.0.{name}"], one[f"weightings.0.{name}"], rtol=1e-9)
 
 
 def test_soap_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,6 @@ class Descent(Callback):
             generator, batch = self._resumed
             self._generator.set_state(generator)
             self._objective.use({name: rows.to(device) for name, rows in batch.items()})
-        if state.phase_step:
             self._enter()
         if state.phase_step and self._methods[self._phases[state.phase].optimizer] == self._line_search:
             self._search.scale = state.scale
@@ -143,7 +142,7 @@ class Descent(Callback):
             self.interrupted = self._signals.received or signal.SIGTERM
         else:
             state.stop_reason = reason
-            if reason:
+            if reason and state.step:
                 state.findings = self._module.findings(self._objective.drawn)
         if reason or state.step % training.checkpoint_every == 0:
             self._save()
@@ -155,7 +154,7 @@ class Descent(Callback):
         interrupted, late = self._objective.agreed if self._shared else self._votes()
         if interrupted:
             return "interrupted"
-        if state.loss <= limits.loss:
+        if state.loss <= limits.loss and self._module.settled:
             return "target_loss"
         if state.error <= limits.error:
             return "target_error"
@@ -195,11 +194,12 @@ class Descent(Callback):
             state.phase_step += 1
             state.loss = evaluation.total
         self._stepped = phase
-        if state.loss <= self._limits.loss and phase.stage < self._phases[-1].stage:
+        settled = self._module.settled
+        if state.loss <= self._limits.loss and settled and phase.stage < self._phases[-1].stage:
             self._end_stage()
         elif not evaluation or state.phase_step == phase.steps:
             self._go_to(state.phase + 1)
-            state.converged = not evaluation
+            state.converged = not evaluation and settled
         return evaluation
 
     def _go_to(self, number: int) -> None:
@@ -215,7 +215,7 @@ class Descent(Callback):
         self._go_to(next(k for k, phase in enumerate(self._phases) if phase.stage > stage))
 
     def _enter(self) -> None:
-        phase = self._phases[self.state.phase]
+        phase = self._phases[min(self.state.phase, len(self._phases) - 1)]
         self._module.begin(phase.stage)
         self._objective.parameters = self._module.trained(phase.stage)
 
@@ -233,6 +233,7 @@ class Descent(Callback):
         anew = self._draws_next
         if anew:
             self._draw()
+            self._objective.adapt(None)
             self._search.begin(scaled=phase.optimizer == "lbfgs")
             self.state.scale = self._search.scale
         start = self._search.start()
@@ -247,8 +248,11 @@ class Descent(Callback):
     def _gauss_newton(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
         if self._draws_next:
             self._draw()
+        self._objective.adapt(None)
         assert isinstance(optimizer, LevenbergMarquardt | NaturalGradient)
-        return self._objective.linearised if optimizer.advance(self._objective.residuals) else None
+        advanced = optimizer.advance(self._objective.residuals)
+        # where a part still waits, the next batch may bring it what this one does not
+        return self._objective.linearised if advanced or not self._module.settled else None
 
     @property
     def _draws_next(self) -> bool:
@@ -266,8 +270,6 @@ class Descent(Callback):
         follows = not first and not phase.first_order and phase.optimizer != "engd"
         module, drawn = self._module, self._objective.drawn
         self._objective.use(module.resample(self._generator, drawn) if follows else module.sample(self._generator))
-        if not phase.first_order:
-            self._objective.adapt(None)
 
     def _check(self, evaluation: Evaluation) -> None:
         """Write a row of the history and report; the time that this takes is not training."""
@@ -280,8 +282,9 @@ class Descent(Callback):
         state.error = math.inf if error is None else error
         phase, last = self._stepped, self._phases[-1].stage
         if state.phase == len(self._phases) or phase.stage == self._phases[state.phase].stage:
-            state.stale = 0 if state.loss < state.best else state.stale + 1
-            state.best = min(state.best, state.loss)
+            anew = not self._module.settled  # other weights, another loss
+            state.stale = 0 if anew or state.loss < state.best else state.stale + 1
+            state.best = math.inf if anew else min(state.best, state.loss)
             if state.stale >= self._limits.patience and phase.stage < last:
                 self._end_stage()
         terms = zip(self._objective.names, evaluation.terms.tolist(), strict=True)
@@ -289,7 +292,8 @@ class Descent(Callback):
         if leader:
             told = {"step": state.step, "closures": state.closures, "seconds": state.seconds}
             method = {**({"stage": phase.stage + 1} if last else {}), "phase": phase.optimizer}
-            self._history.write({**told, **method, **losses, "error": "" if error is None else error})
+            columns = {"loss": "", **dict.fromkeys((f"loss_{name}" for name in self._module.loss_names), "")}
+            self._history.write({**told, **method, **columns, **losses, "error": "" if error is None else error})
             self._context.progress.report(self._done(), losses if error is None else {**losses, "error": error})
         self._started += time.perf_counter() - began
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sciml.pde.domains import Part, Points
@@ -40,3 +41,8 @@ def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
     parts = {id(term.part): term.part for term in terms}
     members = [[term for term in terms if term.part is part] for part in parts.values()]
     return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
+
+
+def places(points: Points) -> Tensor:
+    """Return the coordinates of the points, and after them those of their partners."""
+    return points.coordinates if points.partner is None else torch.cat([points.coordinates, points.partner])

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from sciml.networks import Normalise
 from sciml.neural import NeuralSolver, Phase
 from sciml.pde import taylor
-from sciml.pde.conditions import Initial, Observed
+from sciml.pde.conditions import Observed
 from sciml.pde.domains import Box, Domain, Points, Sampling
 from sciml.pde.fields import Array, Derivative
 from sciml.pde.tape import per_row, recording
-from sciml.views.residual import Derivatives, Residual, Term
+from sciml.views.residual import Derivatives, Residual
 
-from ._groups import Group, grouped
+from ._groups import Group, grouped, places
 from ._imposed import FieldData, Imposed, impose
 from ._interval import deviation, intervals
 from ._sought import sought
 from ._weighting import Balance, Weighting
-from ._windows import Handover, Windows, split
+from ._windows import BEFORE, Handover, Windows, handed, moment, refusal, split
 
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
@@ -33,11 +33,6 @@ OVERFIT = 3.0
 """The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
 GROWTH = 4
 """The most residuals of a group up to which its points are doubled, relative to its points at the start."""
-
-
-def _handed(term: Term) -> str:
-    """Return the name by which a batch holds what the window before has where a term holds."""
-    return f"before {term.name}"
 
 
 class ResidualNetwork(NeuralSolver[Residual]):
@@ -72,7 +67,9 @@ class ResidualNetwork(NeuralSolver[Residual]):
             self.network = Imposed(plain, values) if any(v.given for v in values) else plain
         else:
             self.network = Windows(region, self.windows, lambda *which: self._window(problem, values, *which))
-        self.groups = grouped([term for term in problem.terms if term.name not in met])
+        terms = [term for term in problem.terms if term.name not in met]
+        self.stages = self.network.grouped(terms) if isinstance(self.network, Windows) else (grouped(terms),)
+        self.groups = self.stages[0]
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
         self.sought = nn.ParameterDict({u.name: torch.tensor(u.guess, dtype=self.real) for u in problem.unknowns})
         self.sought_fields = sought(problem)
@@ -103,7 +100,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         return Handover(plain, before, low, high - low, axis, orders, elsewhere, self.real)
 
     def _weighting(self, problem: Residual, number: int) -> Weighting:
-        region, terms = problem.region, [term for group in self.groups for term in group.terms]
+        region, terms = problem.region, [term for group in self.stages[number] for term in group.terms]
         span, axis = (0.0, 1.0), None
         if "t" in region.axes:
             axis = region.index("t")
@@ -111,15 +108,17 @@ class ResidualNetwork(NeuralSolver[Residual]):
             length = (high - low) / self.windows
             span = low + number * length, low + (number + 1) * length
         inside = [term.name for term in terms if term.condition is None]
-        start = [term.name for term in terms if isinstance(term.condition, Initial)]
+        start = [term.name for term in terms if moment(term, region) == 0]
         names = [term.name for term in terms]
         return Weighting(names, inside, start, self.balance, self.causality, span, axis, self.real)
 
     def refuses(self, problem: Residual) -> str | None:
         if (self.windows > 1 or self.causality) and "t" not in problem.region.axes:
             return "windows and causal weights need time"
-        if self.windows > 1 and (problem.unknowns or any(isinstance(c, Observed) for c in problem.conditions())):
-            return "numbers that are sought, and measurements, belong to all windows of time"
+        if self.windows > 1 and (reason := refusal(problem)):
+            return reason
+        if self.balance != "none" and not any(phase.first_order for phase in self.schedule()):
+            return f"balance={self.balance} follows steps of Adam or SOAP, of which this schedule has none"
         return None
 
     def staged(self, phases: Sequence[Phase]) -> tuple[Phase, ...]:
@@ -130,6 +129,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         self.stage = stage
         if isinstance(self.network, Windows):
             self.network.enter(stage)
+            self.groups = self.stages[stage]
 
     def trained(self, stage: int) -> list[Tensor]:
         if isinstance(self.network, Windows):
@@ -140,7 +140,16 @@ class ResidualNetwork(NeuralSolver[Residual]):
         if weighting := self.weighting:
             inside = next(group for group in self.groups if group.terms[0].condition is None)
             rows = batch[f"{inside.name}/coordinates"]
-            weighting.renew(step, lambda: self._unweighted(batch), rows, self.trained(self.stage))
+            weighting.renew(step, lambda: self._fixed(batch), rows, self.trained(self.stage))
+
+    @property
+    def settled(self) -> bool:
+        return self.weighting is None or self.weighting.settled
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        stages = self.stages if isinstance(self.network, Windows) else (self.groups,)
+        return tuple(dict.fromkeys(t.name for groups in stages for group in groups for t in group.terms))
 
     @property
     def weighting(self) -> Weighting | None:
@@ -162,16 +171,22 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def _draw(self, group: Group, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw points of a group, in the window of time at hand, with what the window before had there."""
         points = group.part.sample(count, generator, self.sampling, self.real)
-        if not isinstance(self.network, Windows):
-            return group.pack(points)
-        points = self.network.place(points)
-        before = self.network.before
-        for term in group.terms:
-            if before is not None and isinstance(term.condition, Initial):
-                with torch.no_grad():
-                    value = term.residual(points, self.interpreter(points, group.orders, before))
-                points = replace(points, extras={**points.extras, _handed(term): value})
+        if isinstance(self.network, Windows) and self.network.before is not None:
+            with torch.no_grad():
+                extras = self._handover(self.network, group, points)
+            points = replace(points, extras={**points.extras, **extras})
         return group.pack(points)
+
+    def _handover(self, network: Windows, group: Group, points: Points) -> dict[str, Tensor]:
+        """Return what the window before has at the points, and its side of what holds at the start."""
+        extras = {}
+        if start := [term for term in group.terms if moment(term, network.domain) == 0]:
+            derivatives = self.interpreter(points, group.orders, network.before)
+            extras = {handed(term): term.residual(points, derivatives) for term in start}
+        if network.held is not None:
+            values = taylor.derivatives(network.held, places(points), group.orders)
+            extras[BEFORE] = values.unflatten(1, (-1, len(points))).permute(2, 1, 0, 3)
+        return extras
 
     def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw points anew, in the interior likelier where residuals are large.
@@ -190,7 +205,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
             size, old = (self._squares(group, rows) for rows in (fresh, batch))
             more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * most
             if inside:
-                likely = size.sqrt() / size.sqrt().mean() + 1
+                likely = size.sqrt() / size.sqrt().mean().clamp_min(torch.finfo(size.dtype).tiny) + 1
                 chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)
                 fresh = {name: rows[chosen] for name, rows in fresh.items()}
             elif more:
@@ -208,16 +223,17 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def _group(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted residuals of the terms of a group, each of shape (n,)."""
-        residuals, weighting = self._group_unweighted(group, batch), self.weighting
+        residuals, weighting = self._group_fixed(group, batch), self.weighting
         if weighting is None:
             return residuals
         rows = batch[f"{group.name}/coordinates"]
         return {name: weighting.factor(name, rows) * residual for name, residual in residuals.items()}
 
-    def _unweighted(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: rows for group in self.groups for name, rows in self._group_unweighted(group, batch).items()}
+    def _fixed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the residuals with the fixed weight of conditions, but not those that follow the training."""
+        return {name: rows for group in self.groups for name, rows in self._group_fixed(group, batch).items()}
 
-    def _group_unweighted(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _group_fixed(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         points = group.points(batch)
         derivatives = self.interpreter(points, group.orders)
         sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
@@ -226,8 +242,8 @@ class ResidualNetwork(NeuralSolver[Residual]):
         for term in group.terms:
             weight = 1.0 if term.condition is None else math.sqrt(self.condition_weight)
             residual = term.residual(points, derivatives)
-            if _handed(term) in points.extras:
-                residual = residual - points.extras[_handed(term)]
+            if handed(term) in points.extras:
+                residual = residual - points.extras[handed(term)]
             residuals[term.name] = weight * residual
         return residuals
 
@@ -253,8 +269,13 @@ class ResidualNetwork(NeuralSolver[Residual]):
         self, points: Points, orders: tuple[tuple[int, ...], ...], network: nn.Module | None = None
     ) -> Derivatives:
         """Return the derivatives of a network, by default one's own, at the points and their partners in one pass."""
-        places = [points.coordinates] if points.partner is None else [points.coordinates, points.partner]
-        values = taylor.derivatives(network or self.network, torch.cat(places), orders)
+        held = None if network else points.extras.get(BEFORE)
+        if held is None:
+            values = taylor.derivatives(network or self.network, places(points), orders)
+        else:
+            assert isinstance(self.network, Windows)
+            own = taylor.derivatives(self.network.own, places(points), orders)
+            values = own + held.permute(2, 1, 0, 3).flatten(1, 2)
 
         def derivatives(coordinates: Array, wanted: Sequence[Derivative]) -> dict[Derivative, Tensor]:
             rows = slice(len(points), None) if coordinates is points.partner else slice(len(points))

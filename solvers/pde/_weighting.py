@@ -14,19 +14,21 @@ CHUNKS = 32
 """Stretches of time that share one causal weight."""
 EVERY = {"none": 10, "gradient_norm": 100, "ntk": 100, "relobralo": 1}
 """Steps of a first-order method between two renewals, by kind of balance."""
+SETTLED = 0.9
+"""The least causal weight from which a loss is that of all times."""
 KEPT = 0.9
 """Share of the weights before that a renewal by gradients keeps."""
 SMOOTH, LOOKBACK, TEMPERATURE = 0.999, 0.999, 0.1
 """The published constants of relative balancing: α, the mean of ρ, and T."""
 
 Residuals = Callable[[], dict[str, Tensor]]
-"""Returns the unweighted residuals of the batch at hand by term, each of shape (n,)."""
+"""Returns the residuals of the batch at hand by term, each of shape (n,), with their fixed weights alone."""
 
 
 class Weighting(nn.Module):
     """Factors ``√w`` of the residuals, kept as buffers so that a checkpoint carries them.
 
-    Terms are balanced in one of three ways, with L_k the unweighted loss of term k:
+    Terms are balanced in one of three ways, with L_k the loss of term k by its fixed weight:
     ``gradient_norm``: ``w_k ∝ Σ_j |∇L_j| / |∇L_k|``; ``ntk``: ``w_k ∝ Σ_j tr K_jj / tr K_kk`` with K the neural
     tangent kernel of the residuals, averaged over rows; both as moving means. ``relobralo``: with
     ``b(s) = K softmax(L(t) / (T L(s)))``, ``w(t) = α (ρ w(t-1) + (1 - ρ) b(0)) + (1 - α) b(t-1)``, ρ random, 0 or 1.
@@ -83,6 +85,11 @@ class Weighting(nn.Module):
             weight = weight * self.times[self._chunk(coordinates)]
         return weight.sqrt()
 
+    @property
+    def settled(self) -> bool:
+        """Whether no time waits for earlier ones any more."""
+        return not self.causality or float(self.times.min()) > SETTLED
+
     def renew(self, step: int | None, residuals: Residuals, coordinates: Tensor, parameters: Sequence[Tensor]) -> None:
         """Bring the weights up to date.
 
@@ -102,7 +109,7 @@ class Weighting(nn.Module):
                 self._look_back(step, losses)
             else:
                 size = _gradients if self.balance == "gradient_norm" else _kernels
-                sizes = _shared(size(residuals, parameters)).clamp_min(torch.finfo(self.terms.dtype).tiny)
+                sizes = size(residuals, parameters).clamp_min(torch.finfo(self.terms.dtype).tiny)
                 self.terms.mul_(KEPT).add_((1 - KEPT) * sizes.sum() / sizes)
 
     def _chunk(self, coordinates: Tensor) -> Tensor:
@@ -117,7 +124,7 @@ class Weighting(nn.Module):
         total = torch.zeros_like(self.times).index_add_(0, chunk, square)
         count = torch.zeros_like(self.times).index_add_(0, chunk, torch.ones_like(square))
         total, count = _shared(torch.stack([total, count]))
-        loss = total / count.clamp_min(1)
+        loss = total / count.clamp_min(torch.finfo(count.dtype).tiny)  # a mean over processes may be below 1
         begin = _shared(sum((residuals[name].square().mean() for name in self.start), loss.new_zeros(())))
         return torch.exp(-self.causality * (begin + loss.cumsum(0) - loss))
 
@@ -138,19 +145,19 @@ class Weighting(nn.Module):
 
 
 def _gradients(residuals: Residuals, parameters: Sequence[Tensor]) -> Tensor:
-    """Return the norm of the gradient of each term's loss."""
-    norms = []
-    losses = [r.square().mean() for r in residuals().values()]
-    for loss in losses:
-        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        norms.append(torch.stack([g.square().sum() for g in parts if g is not None]).sum().sqrt())
-    return torch.stack(norms)
+    """Return the norm of the gradient of each term's loss, over the rows of all processes."""
+    rows = []
+    for residual in residuals().values():
+        loss = residual.square().mean()
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        rows.append(torch.nn.utils.parameters_to_vector(parts))
+    return _shared(torch.stack(rows)).norm(dim=1)
 
 
 def _kernels(residuals: Residuals, parameters: Sequence[Tensor]) -> Tensor:
-    """Return the mean diagonal element of each term's neural tangent kernel."""
+    """Return the mean diagonal element of each term's neural tangent kernel, over the rows of all processes."""
     with recording(parameters) as tape:
-        return torch.stack([tape.jacobian(r).square().sum(dim=1).mean() for r in residuals().values()])
+        return _shared(torch.stack([tape.jacobian(r).square().sum(dim=1).mean() for r in residuals().values()]))
 
 
 def _shared(value: Tensor) -> Tensor:

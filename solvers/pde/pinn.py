@@ -155,6 +155,11 @@ class PINN(ResidualNetwork):
             case "dgm":
                 return GatedNetwork(features, outputs, width, depth, self.real)
 
+    def refuses(self, problem: Residual) -> str | None:
+        if self.factored and self.balance == "ntk":
+            return "balance=ntk needs the derivatives of each row, which factored weights do not give"
+        return super().refuses(problem)
+
     def schedule(self) -> tuple[Phase, ...]:
         adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []
         if self.method in ("adam", "soap"):
