@@ -3,7 +3,8 @@
 The elements are rectangles of a grid that is narrow where the flow is singular, with polynomials of degree n for the
 velocities and n - 1 for the pressure, raised until the last two solutions agree. Printed are their difference, that
 from another grid, and that from the triangles of ``solver=fem``, which share the weak form and nothing else; all
-relative in L2, at the points where solutions are scored. A cavity takes one minute of CPU time, the step a quarter.
+relative in L2, at the points where solutions are scored. A cavity takes one minute of CPU time, the step a quarter;
+of the parabolic lid no run was finished, and nothing is stored.
 
     python scripts/make_fem_references.py [FILE ...]
 """

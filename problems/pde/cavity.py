@@ -42,8 +42,8 @@ class Cavity(Residual):
     (scripts/make_fem_references.py). Where fields are scored they differ from those of degrees 8 and 7 on another
     grid by 1e-6 in u and v and 1.4e-5 in p at Re 100, by 3e-6 at Re 400, and by 5e-6 at Re 1000; from adaptive
     triangles of degree 4 by 3e-5 in u and v and 3.3e-4 in p at Re 100, and by 2e-5 at Re 400 and 1000, less than
-    those triangles state of themselves. On the centre lines they differ from the values of Ghia et al., whose grid is of
-    129 x 129, by less than 0.01; at Re 1000 from those of Botella and Peyret by less than 1e-6.
+    those triangles state of themselves. On the centre lines they differ from the values of Ghia et al., whose grid
+    is of 129 x 129, by less than 0.01; at Re 1000 from those of Botella and Peyret by less than 1e-6.
     Sources: U. Ghia, K. N. Ghia, C. T. Shin, High-Re solutions for incompressible flow using the Navier-Stokes
     equations and a multigrid method, J. Comput. Phys. 48 (1982), doi:10.1016/0021-9991(82)90058-4; O. Botella
     and R. Peyret, Benchmark spectral results on the lid-driven cavity flow, Computers & Fluids 27 (1998),
