@@ -296,6 +296,16 @@ def test_the_interval_of_a_line_fitted_through_noise_is_that_of_linear_regressio
     assert found["slope"] == pytest.approx(expected.slope, rel=1e-10)
 
 
+def test_the_interval_of_a_network_is_the_same_in_single_precision():
+    problem = InverseDiffusion(noise=0.01)
+    double, single = (PINN(width=10, depth=2, points=300).fresh(problem, 0, t) for t in (torch.float64, torch.float32))
+    single.load_state_dict(double.state_dict())
+    batch = double.sample(torch.Generator().manual_seed(0))
+    found = [double.findings(batch), single.findings({name: rows.float() for name, rows in batch.items()})]
+    halves = [f["diffusivity_high"] - f["diffusivity"] for f in found]
+    assert halves[1] == pytest.approx(halves[0], rel=0.1)
+
+
 @pytest.mark.slow
 def test_intervals_of_a_network_cover_the_truth_as_often_as_they_say():
     solver = PINN(width=10, depth=2, points=300, steps=60)

@@ -120,7 +120,10 @@ def test_an_interval_of_a_diffusivity_covers_the_truth_as_often_as_it_says() -> 
     misses = []
     for draw in range(1, 11):
         notes = sciml.solve(InverseDiffusion(noise=0.01, draw=draw), RFM(tolerance=0.02)).notes
-        misses.append(abs(float(notes["diffusivity"]) - 0.1) / float(notes["diffusivity_interval"]))
+        value, low, high = (float(notes[f"diffusivity{end}"]) for end in ("", "_low", "_high"))
+        assert notes["confidence"] == 0.95
+        misses.append(abs(value - 0.1) / (high - value))
+        assert high - value == pytest.approx(value - low)
     assert sum(m < 1 for m in misses) >= 8
     assert max(misses) > 0.3
 

@@ -11,14 +11,24 @@ from sciml.pde import taylor
 from sciml.pde.tape import recording
 
 CONFIDENCE = 0.95
-LEAST = 1e-13
-"""Damping of the covariance, relative to each parameter's information; beyond that nothing is told."""
+"""With which an interval covers the true number, as far as noise alone moves it."""
+
+
+def quantile(measurements: int, sought: int, confidence: float = CONFIDENCE) -> float:
+    """Return Student's t for two-sided intervals of numbers that are sought with so many measurements."""
+    return float(stats.t.ppf((1 + confidence) / 2, max(measurements - sought, 1)))
+
+
+def stated(name: str, value: float, half: float) -> dict[str, float]:
+    """Return a number and the ends of its interval as solutions note them."""
+    return {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
 
 
 def covariance(rows: Sequence[tuple[Tensor, Tensor]], sought: int) -> Tensor:
     """Return a factor F of the covariance ``F Fᵀ`` of the parameters, the inverse of ``Σ_k J_kᵀ J_k / s_k²``.
 
-    Residuals of one kind have one variance, ``s_k² = |r_k|² / (n_k - sought)``.
+    Residuals of one kind have one variance, ``s_k² = |r_k|² / (n_k - sought)``. It is computed in double precision;
+    combinations of parameters about which the Jacobian tells less than its rounding count as known that well.
     Source: D. M. Bates, D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988).
 
     Args:
@@ -26,14 +36,16 @@ def covariance(rows: Sequence[tuple[Tensor, Tensor]], sought: int) -> Tensor:
         sought: numbers that the residuals determine.
 
     Returns:
-        Shape (parameters, parameters).
+        Shape (parameters, parameters), in float64.
     """
-    weights = [max(len(value) - sought, 1) / max(float(value.square().sum()), 1e-300) for value, _ in rows]
-    information = torch.stack([w * j.T @ j for w, (_, j) in zip(weights, rows, strict=True)]).sum(dim=0)
+    least = sum(len(value) for value, _ in rows) * torch.finfo(rows[0][0].dtype).eps
+    doubles = [(value.double(), jacobian.double()) for value, jacobian in rows]
+    weights = [max(len(value) - sought, 1) / max(float(value.square().sum()), 1e-300) for value, _ in doubles]
+    information = torch.stack([w * j.T @ j for w, (_, j) in zip(weights, doubles, strict=True)]).sum(dim=0)
     scale = information.diagonal().clamp(min=1e-300).rsqrt()
     scaled = scale[:, None] * information * scale
     values, vectors = torch.linalg.eigh(scaled)
-    return scale[:, None] * vectors * values.clamp(min=LEAST * float(values[-1])).rsqrt()
+    return scale[:, None] * vectors * values.clamp(min=least * float(values[-1])).rsqrt()
 
 
 def intervals(
@@ -42,7 +54,9 @@ def intervals(
     numbers: Mapping[str, Tensor],
     measurements: int,
 ) -> tuple[dict[str, float], Tensor]:
-    """Return for each number its value and the ends of its 95 % interval, and the factor of the covariance.
+    """Return for each number its value and the ends of its interval, and the factor of the covariance.
+
+    The interval is that of the linearised model: it tells what noise does, not the bias of the network.
 
     Args:
         parameters: of the whole network, in the order of the Jacobian's columns.
@@ -51,14 +65,13 @@ def intervals(
         measurements: how many measured values there are.
     """
     factor = covariance(list(residuals.values()), len(numbers))
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(measurements - len(numbers), 1)))
-    found: dict[str, float] = {}
+    wide = quantile(measurements, len(numbers))
+    found: dict[str, float] = {"confidence": CONFIDENCE} if numbers else {}
     start = 0
     for parameter in parameters:
         for name, number in numbers.items():
             if parameter is number:
-                value, spread = float(number.detach()), quantile * float(factor[start].norm())
-                found |= {name: value, f"{name}_low": value - spread, f"{name}_high": value + spread}
+                found |= stated(name, float(number.detach()), wide * float(factor[start].norm()))
         start += parameter.numel()
     return found, factor
 
@@ -66,7 +79,7 @@ def intervals(
 def deviation(
     network: torch.nn.Module, parameters: Sequence[Tensor], points: Tensor, output: int, factor: Tensor
 ) -> float:
-    """Return the root mean square over points of an output's standard deviation.
+    """Return the root mean square over points of an output's standard deviation, by noise alone.
 
     Args:
         network: from points to outputs.
@@ -77,5 +90,5 @@ def deviation(
     """
     with recording(parameters) as tape:
         values = taylor.derivatives(network, points, [(0,) * points.shape[1]])[0, :, output]
-        jacobian = tape.jacobian(values)
+        jacobian = tape.jacobian(values).double()
     return math.sqrt(float((jacobian @ factor).square().sum()) / len(points))

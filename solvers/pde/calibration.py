@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Interval
-from scipy import optimize, stats
+from scipy import optimize
 
 from sciml.errors import SolveError
 from sciml.parameters import Count, Fraction
@@ -16,6 +16,7 @@ from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
 
+from ._interval import quantile
 from .spectral import Spectral
 
 FARTHEST = 50.0
@@ -31,7 +32,7 @@ class Calibration(Solver[Residual]):
     a step that balances their error with the forward solver's. A number keeps the sign of its guess, since its
     logarithm is what is sought; one whose guess is zero is sought as it is. Intervals are those of the linearised
     model, ``θ ± t s √((JᵀJ)⁻¹)`` with ``s² = |r|² / (m - k)`` and Student's t for m - k degrees of freedom, plus what
-    the stated error of the forward solves may shift.
+    the stated error of the forward solves may shift; the bias of equations that are wrong is not in them.
     Source: D. M. Bates, D. G. Watts, Nonlinear Regression Analysis and Its Applications, Wiley (1988),
     doi:10.1002/9780470316757.
 
@@ -103,7 +104,7 @@ class Calibration(Solver[Residual]):
         """Return half of each interval: what noise explains, and what an error of the predictions may add."""
         inverse, degrees = np.linalg.pinv(jacobian), len(residual) - jacobian.shape[1]
         spread = np.linalg.norm(residual) / np.sqrt(degrees) * np.linalg.norm(inverse, axis=1)
-        return stats.t.ppf((1 + self.confidence) / 2, degrees) * spread + np.abs(inverse) @ error
+        return quantile(*jacobian.shape, self.confidence) * spread + np.abs(inverse) @ error
 
     def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
         numbers = {u.name: float(state[u.name]) for u in problem.unknowns}

@@ -9,12 +9,14 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from sciml.errors import SolveError
+from sciml.pde.conditions import Observed
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
 
 from . import _cells
 from ._features import Features
+from ._interval import CONFIDENCE, quantile, stated
 from ._rfm_search import FEWEST, Fit, Search
 from ._rfm_system import Expansion, System
 
@@ -34,7 +36,8 @@ class RFM(Solver[Residual]):
     sought: one solve where they are linear, else Gauss-Newton. The range of the w_j along each axis is that with the
     least residual at points held out, found with few features; then more are taken until the tolerance holds.
     Where it would not, and the problem has time and one axis of space, space is divided into cells that are
-    marched in time slabs. ``trainer.max_steps`` counts the fits.
+    marched in time slabs. ``trainer.max_steps`` counts the fits. The interval of a number that is sought is that of the
+    linearised fit, for a ``confidence`` of 0.95; it tells what noise does, not the bias of the features.
     Source: J. Chen, X. Chi, W. E, Z. Yang, Bridging traditional and machine learning-based algorithms for solving
     PDEs: the random feature method (2022), arXiv 2207.13380.
 
@@ -122,9 +125,11 @@ def _notes(problem: Residual, fit: Fit, search: Search, reason: str) -> Notes:
     if fit.data_misfit is not None:
         notes["data_misfit"] = fit.data_misfit
     if problem.unknowns:
-        deviations = search.deviations(fit)
-        for unknown, value, deviation in zip(problem.unknowns, fit.expansion.unknowns, deviations, strict=True):
-            notes |= {unknown.name: float(value), f"{unknown.name}_interval": 1.96 * float(deviation)}
+        measured = sum(len(c.values) for c in problem.conditions() if isinstance(c, Observed))
+        halves = quantile(measured, len(problem.unknowns)) * search.deviations(fit)
+        notes["confidence"] = CONFIDENCE
+        for unknown, value, half in zip(problem.unknowns, fit.expansion.unknowns, halves, strict=True):
+            notes |= stated(unknown.name, float(value), float(half))
     return notes
 
 
