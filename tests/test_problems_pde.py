@@ -1,5 +1,6 @@
 """The published problems of differential equations: golden numbers, the classical solver, calibration."""
 
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -16,13 +17,14 @@ from problems.pde.inverse_field import InverseField
 from problems.pde.kovasznay import Kovasznay
 from problems.pde.poisson_2d import Poisson2D
 from problems.pde.wave import Wave
-from sciml.errors import UserError
+from sciml.errors import SolveError, UserError
 from sciml.parameters import Count
 from sciml.pde.conditions import Boundary, Initial, Observed
 from sciml.pde.domains import Box
 from sciml.pde.fields import symbol
 from sciml.problem import Variable
-from sciml.solver import require_posed
+from sciml.solver import Context, require_posed
+from sciml.training.settings import Training
 from sciml.views.residual import Residual, Unknown
 from solvers.pde.calibration import Calibration
 from solvers.pde.spectral import Spectral
@@ -175,6 +177,52 @@ def test_intervals_of_calibration_cover_the_truth_as_often_as_they_say():
         notes = sciml.solve(Decay(draw), Calibration(tolerance=1e-4, confidence=0.8)).notes
         covered += float(notes["rate_low"]) < 2.0 < float(notes["rate_high"])
     assert 18 <= covered <= 29
+
+
+def test_a_calibration_that_did_not_converge_claims_nothing():
+    notes = sciml.solve(Decay(), Calibration(tolerance=1e-4, evaluations=1)).notes
+    assert (notes["stop_reason"], notes["tolerance_met"]) == ("evaluations", "no")
+    assert notes["forward_tolerance_met"] == "yes"
+    assert "rate_low" not in notes
+
+
+def test_calibration_takes_the_slope_to_the_side_where_there_is_a_solution(monkeypatch):
+    solve = Spectral.solve
+
+    def solve_above(self, problem, context):
+        if problem.rate < 0.97:
+            raise SolveError("no solution")
+        return solve(self, problem, context)
+
+    expected = sciml.solve(Decay(), Calibration(tolerance=1e-4)).notes["rate"]
+    monkeypatch.setattr(Spectral, "solve", solve_above)
+    notes = sciml.solve(Decay(), Calibration(tolerance=1e-4)).notes
+    assert notes["stop_reason"] == "converged"
+    assert notes["rate"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_all_forward_solves_share_one_time_limit(monkeypatch):
+    left = []
+    solve = Spectral.solve
+
+    def solve_slowly(self, problem, context):
+        left.append(context.training.max_seconds)
+        time.sleep(0.5)
+        return solve(self, problem, Context())
+
+    monkeypatch.setattr(Spectral, "solve", solve_slowly)
+    with pytest.raises(SolveError, match=r"not solved within 1\.2 s"):
+        sciml.solve(Decay(), Calibration(tolerance=1e-4), training=Training(max_seconds=1.2))
+    assert len(left) > 1
+    assert all(b < a - 0.4 for a, b in pairwise(left))
+
+
+@pytest.mark.parametrize(
+    ("problem", "method"), [(Decay(), Calibration()), (InverseField(), Tikhonov()), (Wave(), Spectral())], ids=str
+)
+def test_classical_solvers_keep_the_time_limit(problem, method):
+    with pytest.raises(SolveError, match="not solved within"):
+        sciml.solve(problem, method, training=Training(max_seconds=1e-6))
 
 
 class Blind(InverseDiffusion):

@@ -1,7 +1,6 @@
 """Calibration: the classical counterpart of networks that seek the numbers in an equation."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -9,11 +8,13 @@ import numpy as np
 from annotated_types import Interval
 from scipy import optimize
 
+from sciml.clock import Clock
 from sciml.errors import SolveError
 from sciml.parameters import Count, Fraction
 from sciml.pde.conditions import Observed
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
+from sciml.training.settings import Training
 from sciml.views.residual import Residual
 
 from ._interval import quantile
@@ -34,7 +35,7 @@ class Calibration(Solver[Residual]):
     model, ``θ ± t s √((JᵀJ)⁻¹)`` with ``s² = |r|² / (m - k)`` and Student's t for m - k degrees of freedom, plus what
     the stated error of the forward solves may shift; the bias of equations that are wrong is not in them.
     Source: D. M. Bates, D. G. Watts, Nonlinear Regression Analysis and Its Applications, Wiley (1988),
-    doi:10.1002/9780470316757.
+    doi:10.1002/9780470316757. A fit that does not converge has none.
 
     Args:
         tolerance: of each forward solve, relative to the greatest value of each field.
@@ -83,19 +84,22 @@ class Calibration(Solver[Residual]):
         numbers = model.numbers(fit.x)
         notes: dict[str, float | str] = {**numbers}
         error = model.error(forward)
+        converged = fit.status > 0
         told = np.linalg.svd(fit.jac, compute_uv=False).min() > np.linalg.norm(error) / model.step
-        if told:
+        if converged and told:
             reach = self._reach(fit.fun, fit.jac, error)
             for unknown, z, width in zip(problem.unknowns, fit.x, reach, strict=True):
                 low, high = sorted(_number(unknown.guess, end) for end in (z - width, z + width))
                 notes |= {f"{unknown.name}_low": low, f"{unknown.name}_high": high}
         kept = ("method", "resolution", "unknowns", "estimated_error", "tolerance_met")
+        met = converged and told and forward.notes["tolerance_met"] == "yes"
         notes |= {
             "confidence": self.confidence,
             "misfit": float(np.sqrt(2 * fit.cost / len(fit.fun))),
             "forward_solves": model.solves,
-            **{name: forward.notes[name] for name in kept},
-            "stop_reason": ("converged" if fit.status > 0 else "evaluations") if told else "singular Jacobian",
+            **{f"forward_{name}": forward.notes[name] for name in kept},
+            "tolerance_met": "yes" if met else "no",
+            "stop_reason": ("converged" if converged else "evaluations") if told else "singular Jacobian",
         }
         state = {**forward.state, **{name: np.array(value) for name, value in numbers.items()}}
         return Solution(problem, _with_numbers(forward, numbers), state, notes)
@@ -119,7 +123,7 @@ class _Model:
         self.problem, self.solver, self.context, self.evaluations = problem, solver, context, evaluations
         self.data = _data(problem)
         self.solves = self.evaluated = 0
-        self.begin, self.limit = time.perf_counter(), context.training.max_seconds
+        self.clock = Clock(context)
         self.solved: dict[bytes, Solution] = {}
 
     @property
@@ -140,9 +144,13 @@ class _Model:
         """Return the solution for given numbers; those of the current step are kept, since fits ask again."""
         key = theta.tobytes()
         if key not in self.solved:
+            left = self.clock.remaining
+            self.clock.check()
+            limit = {"max_seconds": left if math.isfinite(left) else None}
+            training = Training(**{**self.context.training.settings, **limit})
             self.solves += 1
             forward = self.problem.given(self.numbers(theta))
-            self.solved[key] = self.solver.solve(forward, Context(training=self.context.training))
+            self.solved[key] = self.solver.solve(forward, Context(training=training))
         return self.solved[key]
 
     def misfit(self, theta: np.ndarray) -> np.ndarray:
@@ -152,12 +160,11 @@ class _Model:
 
     def residual(self, theta: np.ndarray) -> np.ndarray:
         """Return the misfit; no numbers where the equations have no solution, so that a shorter step is tried."""
-        if self.limit is not None and time.perf_counter() - self.begin > self.limit:
-            raise SolveError(f"not calibrated within {self.limit:g} s; a larger tolerance is sooner met")
         self.evaluated += 1
         try:
             found = self.misfit(theta)
         except SolveError:
+            self.clock.check()
             if self.evaluated == 1:
                 raise
             return np.full(sum(len(d.values) for d in self.data), np.nan)
@@ -167,8 +174,22 @@ class _Model:
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         self.solved = {key: solution for key, solution in self.solved.items() if key == theta.tobytes()}
-        shifts = self.step * np.eye(len(theta))
-        return np.stack([(self.misfit(theta + s) - self.misfit(theta - s)) / (2 * self.step) for s in shifts], axis=1)
+        return np.stack([self._slope(theta, shift) for shift in self.step * np.eye(len(theta))], axis=1)
+
+    def _slope(self, theta: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Return a central difference, or that to one side where the equations have no solution on the other."""
+        found: dict[int, np.ndarray] = {}
+        for side in (1, -1):
+            try:
+                found[side] = self.misfit(theta + side * shift)
+            except SolveError:
+                self.clock.check()
+                if side < 0 and not found:
+                    raise
+        if len(found) == 1:
+            found[0] = self.misfit(theta)
+        (one, high), (other, low) = found.items()
+        return (high - low) / ((one - other) * self.step)
 
 
 def _data(problem: Residual) -> Sequence[Observed]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import linalg
 
+from sciml.clock import Clock
 from sciml.errors import SolveError
 from sciml.parameters import Count
 from sciml.pde.collocation import GridFunction, chebyshev
@@ -74,6 +75,7 @@ class Tikhonov(Solver[Residual]):
         return layout.imbalance() or Sought(problem, names, self.degree).refusal
 
     def solve(self, problem: Residual, context: Context) -> Solution:
+        clock = Clock(context)
         names = sought(problem)
         field = Sought(problem, names, self.degree)
         layout = Layout(problem.given({}, names))
@@ -90,7 +92,7 @@ class Tikhonov(Solver[Residual]):
             steps += 1
             settled = np.linalg.norm(smooth @ ahead) <= SETTLED * np.linalg.norm(smooth @ z)
             shown = {"misfit": float(np.sqrt(np.mean(misfit**2))), "alpha": fit.alpha}
-            context.progress.report(steps / self.steps, shown)
+            clock.report(steps / self.steps, shown)
             if settled or steps == self.steps:
                 break
         predicted, better = model.predict(z), finer.predict(z)
