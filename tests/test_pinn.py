@@ -16,6 +16,7 @@ from sciml.pde.domains import Box
 from sciml.pde.fields import symbol
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
+from solvers.pde import pinn
 from solvers.pde._imposed import impose
 from solvers.pde.dgm import DGM
 from solvers.pde.pinn import PINN
@@ -140,6 +141,44 @@ def test_losses_are_the_mean_of_the_losses_of_each_share_of_the_rows() -> None:
     shares = [solver.losses({name: rows[rank::2] for name, rows in batch.items()}) for rank in range(2)]
     for name, loss in whole.items():
         assert float(loss) == pytest.approx(float(shares[0][name] + shares[1][name]) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"width": 64, "depth": 1}, "lm"),
+        ({"width": 63, "depth": 2}, "lm"),
+        ({"width": 64, "depth": 2}, "lbfgs"),
+        ({"width": 63, "depth": 1, "network": "fourier"}, "lm"),
+        ({"width": 64, "depth": 1, "network": "fourier"}, "lbfgs"),
+        ({"width": 50, "activation": "sin"}, "lm"),
+        ({"width": 50}, "lbfgs"),
+        ({"width": 8, "network": "piratenet", "factored": True}, "lbfgs"),
+    ],
+)
+def test_small_networks_are_trained_by_gauss_newton(settings: dict[str, Any], method: str) -> None:
+    solver = PINN(**settings)
+    assert solver.method == method
+    network = untrained(Burgers(), PINN(**{"activation": "tanh", **settings})).network
+    width = settings["width"]
+    squares = sum(p.numel() for p in network.parameters() if p.ndim == 2 and p.shape == (width, width))
+    assert method == ("lm" if squares <= 4000 and "factored" not in settings else "lbfgs")
+
+
+def test_extrema_are_counted_once_and_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(pinn, "extrema", lambda problem: counted.append(problem) or {"x": 1})
+    for settings, expected in (
+        ({}, 1),
+        ({"windows": 3}, 1),
+        ({"activation": "tanh"}, 0),
+        ({"network": "dgm"}, 0),
+        ({"activation": "tanh", "network": "fourier"}, 1),
+        ({"activation": "sin", "frequency": 2.0}, 0),
+    ):
+        counted.clear()
+        untrained(Burgers(), PINN(width=4, **settings))
+        assert len(counted) == expected, settings
 
 
 def test_weights_multiply_the_conditions_alone() -> None:

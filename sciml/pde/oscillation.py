@@ -15,17 +15,20 @@ SMOOTH = 3
 """Extrema along an axis that smooth data have at most: a wave and a half."""
 
 
-def is_oscillatory(problem: Residual) -> bool:
-    """Return whether sources or data of conditions have more than three extrema along some axis."""
-    return max(extrema(problem).values()) > SMOOTH
+def is_oscillatory(most: int) -> bool:
+    """Return whether data oscillate that have so many extrema along some axis."""
+    return most > SMOOTH
 
 
-def frequency(problem: Residual) -> float:
+def frequency(most: int) -> float:
     """Return an angular frequency for the first layer of a network, where an axis has length 2; at least 1.
 
     It is half that of the data, ``π/4`` for each extremum along an axis; the layers after it double frequencies.
+
+    Args:
+        most: extrema along an axis that the data have.
     """
-    return max(1.0, np.pi / 4 * max(extrema(problem).values()))
+    return max(1.0, np.pi / 4 * most)
 
 
 def extrema(problem: Residual) -> dict[str, int]:

@@ -10,7 +10,7 @@ from sciml.networks import MLP, Activation, FourierFeatures, GatedNetwork, Pirat
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
-from sciml.pde.oscillation import frequency, is_oscillatory
+from sciml.pde.oscillation import extrema, frequency, is_oscillatory
 from sciml.views.residual import Residual
 
 from ._residual_network import ResidualNetwork
@@ -19,12 +19,12 @@ from ._weighting import Balance
 Optimizing = Literal["lm", "engd", "ssbroyden", "ssbfgs", "lbfgs", "soap", "adam"]
 Method = Literal["auto"] | Optimizing
 Network = Literal["mlp", "fourier", "piratenet", "dgm"]
-MATRICES = {"mlp": (0, 1), "fourier": (1, 1), "piratenet": (2, 3), "dgm": (0, 4)}
+MATRICES = {"mlp": (-1, 1), "fourier": (0, 1), "piratenet": (2, 3), "dgm": (0, 4)}
 """Square matrices of weights in each network: in all, and for each of its layers."""
 SHAPES: dict[Activation, tuple[int, int]] = {"tanh": (18, 4), "silu": (18, 4), "sin": (28, 2)}
 """Width and depth where nothing else is asked for."""
 SMALL = 4000
-"""The most parameters for which Gauss-Newton steps are cheap."""
+"""The most weights in square matrices with which Gauss-Newton steps are cheap."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class PINN(ResidualNetwork):
     min_θ  mean_i |r(x_i; u_θ)|² + w Σ_k mean_j |c_k(x_kj; u_θ)|²
 
     Small networks are trained by Levenberg-Marquardt on points that are drawn anew where residuals are large;
-    others by Adam, then by L-BFGS.
+    others by Adam, then by L-BFGS. A number that is sought then has an interval from the linearised fit if the method
+    is lm, for a ``confidence`` of 0.95; it tells what noise does, not the bias of the network.
     Source: M. Raissi, P. Perdikaris, G. E. Karniadakis, Physics-informed neural networks,
     J. Comput. Phys. 378 (2019), doi:10.1016/j.jcp.2018.10.045; imposed conditions after I. Lagaris et al.
     (1998), arXiv physics/9705023.
@@ -72,9 +73,11 @@ class PINN(ResidualNetwork):
         factored: factor the weights of piratenet at random, for first-order methods.
         harmonics: multiples of the angle that the embedding of a periodic axis has.
         method: lm (Levenberg-Marquardt), engd (natural gradient with momentum, on new points for every step), ssbroyden
-            or ssbfgs (self-scaled quasi-Newton with full memory), lbfgs, soap or adam; auto takes lm up to 4000
-            parameters, then lbfgs.
-        points: collocation points in the interior at the start; by default what suits the method, as below.
+            or ssbfgs (self-scaled quasi-Newton with full memory), lbfgs, soap or adam; auto takes lm where the
+            square matrices of weights between layers have at most 4000 entries and none is factored (the width and
+            depth that are not given counted as those of tanh where the activation is auto), else lbfgs.
+        points: collocation points in the interior at the start; where they, condition_points, condition_weight,
+            resample_every, adam_steps or steps are not given, they are those of the method in ``PRESETS``.
         condition_points: points for each condition that is trained.
         condition_weight: w.
         impose: build value conditions on the faces of a box into the network instead of training them.
@@ -121,7 +124,7 @@ class PINN(ResidualNetwork):
         self.factored = factored
         self.harmonics = harmonics
         once, each = MATRICES[network]
-        wide, deep = width or SHAPES["tanh"][0], depth or SHAPES["tanh"][1]
+        wide, deep = self._shape("tanh" if activation == "auto" else activation)
         small: Optimizing = "lm" if (once + each * deep) * wide**2 <= SMALL and not factored else "lbfgs"
         self.method: Optimizing = small if method == "auto" else method
         suits = PRESETS[self.method]
@@ -138,11 +141,26 @@ class PINN(ResidualNetwork):
         self.causality = causality
         self.windows = windows
 
+    def build(self, problem: Residual) -> None:
+        self.layers = self._layers(problem)
+        super().build(problem)
+
+    def _shape(self, activation: Activation) -> tuple[int, int]:
+        """Return the width and depth asked for, else those that suit the layers."""
+        wide, deep = SHAPES["tanh" if self.design == "dgm" else activation]
+        return self.width or wide, self.depth or deep
+
+    def _layers(self, problem: Residual) -> tuple[Activation, float]:
+        """Return the activation and the first layer's frequency, as the data oscillate where they are not given."""
+        auto, given = self.activation == "auto" and self.design != "dgm", self.frequency is not None
+        waves = self.activation == "sin" if self.design == "mlp" else self.design != "dgm"
+        most = max(extrema(problem).values()) if auto or (waves and not given) else 0
+        suited: Activation = "sin" if is_oscillatory(most) else "tanh"
+        return suited if self.activation == "auto" else self.activation, self.frequency or frequency(most)
+
     def architecture(self, problem: Residual, features: int, outputs: int) -> nn.Module:
-        auto: Activation = "sin" if self.activation == "auto" and is_oscillatory(problem) else "tanh"
-        activation = auto if self.activation == "auto" else self.activation
-        width, depth = self.width or SHAPES[activation][0], self.depth or SHAPES[activation][1]
-        first = self.frequency or frequency(problem)
+        activation, first = self.layers
+        width, depth = self._shape(activation)
         match self.design:
             case "mlp":
                 return MLP(features, outputs, width, depth, activation, self.real, first)
