@@ -1,15 +1,13 @@
 """Exponential time differencing: order, exactness, conservation, agreement with implicit lines and with references."""
 
-import json
 from itertools import pairwise
 
-import h5py
 import numpy as np
 import pytest
 import torch
 
 import sciml
-from problems.pde._marched import Marched, Modes
+from problems.pde._marched import Modes
 from problems.pde.allen_cahn import AllenCahn
 from problems.pde.ginzburg_landau import GinzburgLandau
 from problems.pde.gray_scott import GrayScott
@@ -22,7 +20,6 @@ from sciml.pde.domains import Box
 from sciml.pde.fields import laplacian
 from sciml.pde.semilinear import Grid, Semilinear
 from sciml.problem import Variable
-from sciml.references import reference_file
 from sciml.views.residual import Residual
 from solvers.pde._etdrk4 import Exponential, Step
 from solvers.pde.spectral import Spectral
@@ -174,16 +171,6 @@ def test_a_clash_at_the_start_counts_by_what_it_leaves():
     solution = sciml.solve(problem, Spectral(tolerance=1e-6))
     assert solution.notes["tolerance_met"] == "yes"
     assert problem.score(solution)["max_error"] < float(solution.notes["estimated_error"]) < 1e-6
-
-
-@pytest.mark.parametrize("problem", [AllenCahn, GinzburgLandau, GrayScott, KdV, KuramotoSivashinsky, Schroedinger])
-def test_a_stored_reference_is_that_of_the_default_settings(problem):
-    for name, checksum in problem.stored:
-        with h5py.File(reference_file(name, checksum)) as file:
-            settings = json.loads(str(file.attrs["settings"]))
-            assert float(file.attrs["greatest_difference"]) < 10 * problem.reference_error
-        assert isinstance(problem(**settings), Marched)
-    assert problem.stored
 
 
 GOLDEN = [

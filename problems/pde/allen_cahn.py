@@ -37,7 +37,7 @@ class AllenCahn(Marched):
 
     reference_error = 4e-10
     tolerance = 1e-12
-    stored = (("allen_cahn.h5", "364f0d8f5cd79834f9f9a40812bdfcc68c93d1f6d83c5a9ca9aa2c7e9699a562"),)
+    stored = (("allen_cahn.h5", "0ba12e5560ac2b5c478acc5e4d95c4a2c53625a55de61957275878979dfe439f"),)
 
     def __init__(self, diffusivity: Annotated[float, Interval(gt=0, le=0.01)] = 1e-4, reaction: Positive = 5.0) -> None:
         self.diffusivity = diffusivity

@@ -20,7 +20,8 @@ class KuramotoSivashinsky(Marched):
     start="sine": u(x, 0) = -sin(πx) on (-1, 1), regular with α, β, γ = 5, 1/2, 1/200;
     start="modulated": u(x, 0) = cos(x) (1 + sin(x)) on (0, 2π), chaotic with 100/16, 100/16², 100/16⁴.
 
-    The reference is marched in Fourier space; two discretisations agree on it to its stated error.
+    The references are marched in Fourier space; a second discretisation, in which rounding grows with the solution's
+    instability, agrees with the regular one to 2e-9 and with the chaotic one to 3e-6.
     Source: S. Wang, S. Sankaran, P. Perdikaris, Respecting causality is all you need for training physics-informed
     neural networks, 2022, arXiv 2203.07404; for the regular data S. Wang et al., An expert's guide to training
     physics-informed neural networks, 2023, arXiv 2308.08468.
@@ -32,8 +33,11 @@ class KuramotoSivashinsky(Marched):
         start: the initial values and their period.
     """
 
-    reference_error = 1e-10
-    stored = (("kuramoto_sivashinsky.h5", "5b8fd8df8958a1e774f9ebc1e81becb1459990ac6cf8765d3e3800927cc86ecf"),)
+    reference_error = 2e-9
+    stored = (
+        ("kuramoto_sivashinsky.h5", "7a191bf9888826e96a977bd3d348b8d964e9bbdc009d00422a7f22eed53806c3"),
+        ("kuramoto_sivashinsky_chaotic.h5", "9840e389998d0d0caea266f894ddf9947afac8c9c440639916baa89a30cfd8bf"),
+    )
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class KuramotoSivashinsky(Marched):
         self.growth = growth
         self.damping = damping
         self.start = start
+        if start == "modulated":
+            self.reference_error = 3e-6
 
     def domain(self) -> Box:
         return Box(x=(-1, 1) if self.start == "sine" else (0, 2 * np.pi), t=(0, 1))

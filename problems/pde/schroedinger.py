@@ -28,7 +28,7 @@ class Schroedinger(Marched):
 
     fields = (Variable("u"), Variable("v"))
     reference_error = 1e-11
-    stored = (("schroedinger.h5", "070b327be8c93e6c07058db3f9f806e9ec6974031e7b1cc2521dbc9fc66998e0"),)
+    stored = (("schroedinger.h5", "22a48f8a0ae8945540da833fc49be6531bf08b745c7fb47bf8ff91bf757a9d08"),)
 
     def domain(self) -> Box:
         return Box(x=(-HALF, HALF), t=(0, np.pi / 2))
