@@ -5,10 +5,13 @@ import pytest
 import torch
 
 from problems.pde.burgers import Burgers
+from sciml.clock import Clock
 from sciml.errors import SolveError
 from sciml.pde.conditions import Boundary, Initial, Periodic
 from sciml.pde.domains import Box
 from sciml.problem import Variable
+from sciml.solver import Context
+from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers.pde._cells import march, refusal, remake
 from solvers.pde._cells_algebra import Chain
@@ -16,8 +19,20 @@ from solvers.pde._cells_algebra import Chain
 PI = np.pi
 
 
-def silent(done, values):
-    pass
+class Once(Clock):
+    """Leaves time for one march."""
+
+    def __init__(self):
+        super().__init__(Context(training=Training(max_seconds=1000.0)))
+        self.left = np.inf
+
+    @property
+    def remaining(self):
+        return self.left
+
+    def report(self, done, values):
+        super().report(done, values)
+        self.left = 0.0 if done > 1 - 1e-9 else np.inf
 
 
 def error(problem, function):
@@ -90,7 +105,7 @@ def test_elimination_equals_dense_least_squares(cells, circle):
 @pytest.fixture(scope="module")
 def front():
     problem = Burgers()
-    return problem, march(problem, 1e-4, 0, silent)
+    return problem, march(problem, 1e-4, 0, Clock(Context()))
 
 
 def test_a_front_is_resolved_to_the_tolerance(front):
@@ -127,25 +142,31 @@ def test_a_remade_function_gives_the_same_numbers(front):
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others():
     problem = Burgers(viscosity=0.1)
-    one, again, other = (march(problem, 1e-3, seed, silent) for seed in (1, 1, 2))
+    one, again, other = (march(problem, 1e-3, seed, Clock(Context())) for seed in (1, 1, 2))
     assert all(np.array_equal(v, again.state[k]) for k, v in one.state.items())
     assert not np.array_equal(one.state["weights"], other.state["weights"])
 
 
 @pytest.mark.parametrize("problem", [Schroedinger(), Beam()], ids=["schroedinger", "beam"])
 def test_several_fields_and_orders(problem):
-    coarse, fine = (march(problem, tolerance, 0, silent) for tolerance in (1e-3, 1e-6))
+    coarse, fine = (march(problem, tolerance, 0, Clock(Context())) for tolerance in (1e-3, 1e-6))
     assert error(problem, coarse.function) < 1e-3
     assert error(problem, fine.function) < 1e-6
     assert fine.notes["tolerance_met"] == "yes"
 
 
 def test_a_limit_on_time_stops_the_march():
-    def late(done, values):
-        raise SolveError("too late")
+    with pytest.raises(SolveError, match="not solved within"):
+        march(Burgers(), 1e-3, 0, Clock(Context(training=Training(max_seconds=1e-6))))
 
-    with pytest.raises(SolveError, match="too late"):
-        march(Burgers(), 1e-3, 0, late)
+
+def test_a_march_that_came_to_its_end_outlives_the_limit_on_time():
+    problem = Burgers(viscosity=0.1)
+    outcome = march(problem, 1e-3, 0, Once())
+    assert error(problem, outcome.function) < 1e-3
+    assert (outcome.notes["stop_reason"], outcome.notes["tolerance_met"]) == ("max_seconds", "no")
+    assert outcome.notes["marches"] == 1
+    assert "estimated_error" not in outcome.notes
 
 
 def test_what_cannot_be_marched_is_refused_with_the_reason():

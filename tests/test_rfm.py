@@ -1,6 +1,7 @@
 """Random features: exactness on smooth problems, Newton, numbers that are sought, honest notes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from problems.pde.inverse_diffusion import InverseDiffusion
 from problems.pde.poisson_2d import Poisson2D
 from problems.pde.poisson_holes import PoissonHoles
 from problems.pde.wave import Wave
+from sciml.clock import Clock
 from sciml.errors import SolveError, UserError
 from sciml.pde.conditions import Boundary
 from sciml.pde.domains import Box
@@ -20,8 +22,10 @@ from sciml.pde.fields import laplacian
 from sciml.pde.geometry import Shape
 from sciml.pde.solids import disk
 from sciml.progress import Progress
+from sciml.solver import Context
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
+from solvers.pde import _cells
 from solvers.pde._features import Features
 from solvers.pde._rfm_search import Search
 from solvers.pde._rfm_system import System
@@ -164,6 +168,16 @@ def test_a_front_is_marched_on_cells_and_read_back() -> None:
     assert float(solution.notes["global_held_out_residual"]) > 1e-3
     points = problem.evaluation[0][::500]
     np.testing.assert_array_equal(method.restore(problem, solution.state)(points), solution(points))
+
+
+@pytest.mark.parametrize(("left", "method"), [(1e-9, "cells"), (1e9, "the whole domain")])
+def test_where_no_tolerance_is_met_the_smaller_residual_wins(monkeypatch, left: float, method: str) -> None:
+    whole = _cells.march(Burgers(viscosity=0.1), 1e-2, 0, Clock(Context()))
+    missed = replace(whole, notes={**whole.notes, "held_out_residual": left, "tolerance_met": "no"})
+    monkeypatch.setattr(_cells, "march", lambda *given: missed)
+    solution = sciml.solve(Burgers(viscosity=0.1), RFM(tolerance=1e-10, coefficients=256))
+    assert method in str(solution.notes["method"])
+    assert solution.notes["tolerance_met"] == "no"
 
 
 @pytest.mark.parametrize("problem", [Heat(), InverseDiffusion()], ids=repr)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sciml.clock import Clock
+from sciml.errors import SolveError
 from sciml.views.residual import Residual
 
 from ._cells_basis import Basis, draw
@@ -56,7 +58,7 @@ def refusal(problem: Residual) -> str | None:
     return layout.imbalance()
 
 
-def march(problem: Residual, tolerance: float, seed: int, report: Report) -> Outcome:
+def march(problem: Residual, tolerance: float, seed: int, clock: Clock) -> Outcome:
     """Solve a problem of one space axis and time by least squares of random features, cell by cell.
 
     In each cell (interval x slab) every field is ``Σ_m c_m sin(w_m . z + b_m)`` with the same random w and b in
@@ -66,33 +68,39 @@ def march(problem: Residual, tolerance: float, seed: int, report: Report) -> Out
     is shortened, as the Legendre coefficients across and along them tell; cells that are finer than needed merge.
 
     A residual does not tell by how much the equations amplify it. So the march is repeated with other features
-    and a smaller tolerance of the residual until two agree; the finer is returned.
+    and a smaller tolerance of the residual until two agree; the finer is returned, or the last that came to its end.
 
     Args:
         problem: one that ``refusal`` accepts.
         tolerance: of the held-out residual, summed over slabs and relative to each field's greatest value, and
             of the relative root mean square difference of two marches.
         seed: of the features and of the held-out points.
-        report: told the share of a march that is done, and values by name.
+        clock: told the share of a march that is done, and values by name.
 
     Raises:
-        SolveError: Gauss-Newton does not converge even in the shortest slab.
+        SolveError: in the first march no time is left, or Gauss-Newton does not converge even in the shortest slab.
     """
     statement = Statement(Layout(problem))
     local, error, marches = tolerance / 2, math.inf, 1
-    now = _once(problem, statement, local, [seed, 0], report)
+    now, reason = _once(problem, statement, local, [seed, 0], clock.report), "stagnation"
     while marches < MARCHES and error > tolerance and local > FINEST:
         before = now
         expected = error * FINER if marches > 1 else tolerance
         local = max(FINEST, local * float(np.clip(0.5 * tolerance / expected, 0.01, 0.2 if marches > 1 else FINER)))
-        now = _once(problem, statement, local, [seed, marches], report)
+        try:
+            now = _once(problem, statement, local, [seed, marches], clock.report)
+        except SolveError:
+            reason = "max_seconds" if clock.remaining <= 0 else "breakdown"
+            break
         error, marches = _difference(problem, before.function, now.function, seed), marches + 1
     met = error <= tolerance and float(now.notes["held_out_residual"]) <= tolerance
     notes = now.notes | {
         "marches": marches,
-        "estimated_error": error,
         "tolerance_met": "yes" if met else "no",
+        "stop_reason": "tolerance" if met else reason,
     }
+    if math.isfinite(error):
+        notes["estimated_error"] = error
     return Outcome(now.function, now.state, notes)
 
 
