@@ -168,14 +168,15 @@ def test_small_networks_are_trained_by_gauss_newton(settings: dict[str, Any], me
 def test_extrema_are_counted_once_and_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(pinn, "extrema", lambda problem: counted.append(problem) or {"x": 1})
-    for settings, expected in (
+    cases: list[tuple[dict[str, Any], int]] = [
         ({}, 1),
         ({"windows": 3}, 1),
         ({"activation": "tanh"}, 0),
         ({"network": "dgm"}, 0),
         ({"activation": "tanh", "network": "fourier"}, 1),
         ({"activation": "sin", "frequency": 2.0}, 0),
-    ):
+    ]
+    for settings, expected in cases:
         counted.clear()
         untrained(Burgers(), PINN(width=4, **settings))
         assert len(counted) == expected, settings

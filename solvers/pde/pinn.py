@@ -54,8 +54,8 @@ class PINN(ResidualNetwork):
     min_θ  mean_i |r(x_i; u_θ)|² + w Σ_k mean_j |c_k(x_kj; u_θ)|²
 
     Small networks are trained by Levenberg-Marquardt on points that are drawn anew where residuals are large;
-    others by Adam, then by L-BFGS. A number that is sought then has an interval from the linearised fit if the method
-    is lm, for a ``confidence`` of 0.95; it tells what noise does, not the bias of the network.
+    others by Adam, then by L-BFGS. With the method lm a number that is sought has an interval from the linearised
+    fit, for a ``confidence`` of 0.95; it tells what noise does, not the bias of the network.
     Source: M. Raissi, P. Perdikaris, G. E. Karniadakis, Physics-informed neural networks,
     J. Comput. Phys. 378 (2019), doi:10.1016/j.jcp.2018.10.045; imposed conditions after I. Lagaris et al.
     (1998), arXiv physics/9705023.
