@@ -108,7 +108,7 @@ class Calibration(Solver[Residual]):
         """Return half of each interval: what noise explains, and what an error of the predictions may add."""
         inverse, degrees = np.linalg.pinv(jacobian), len(residual) - jacobian.shape[1]
         spread = np.linalg.norm(residual) / np.sqrt(degrees) * np.linalg.norm(inverse, axis=1)
-        return quantile(*jacobian.shape, self.confidence) * spread + np.abs(inverse) @ error
+        return quantile(len(residual), jacobian.shape[1], self.confidence) * spread + np.abs(inverse) @ error
 
     def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
         numbers = {u.name: float(state[u.name]) for u in problem.unknowns}
