@@ -7,7 +7,9 @@ import pytest
 from skfem import Basis
 
 from problems.pde.cavity import Cavity
+from problems.pde.kovasznay import Kovasznay
 from problems.pde.navier_stokes_step import NavierStokesStep
+from problems.pde.poisson_2d import Poisson2D
 from problems.pde.poisson_boltzmann import PoissonBoltzmann, boundary_values
 from problems.pde.poisson_holes import PoissonHoles
 from problems.pde.poisson_l_shape import PoissonLShape
@@ -20,6 +22,7 @@ from sciml.pde.solids import disk, rectangle
 from sciml.problem import Variable
 from sciml.solver import Context
 from sciml.views.residual import Residual
+from solvers.pde import fem
 from solvers.pde._fem_form import Form
 from solvers.pde._fem_mesh import Triangulation, triangulate
 from solvers.pde._fem_space import Space
@@ -161,9 +164,23 @@ class Oblique(Manufactured):
         return (Boundary(lambda u: u, at={"x": 0}), Boundary(lambda u: u.x + u.y))
 
 
+class Torn(Manufactured):
+    """A gap in a side that is narrower than points are dense, at the middle of an edge of the first mesh."""
+
+    def conditions(self) -> Sequence[Condition]:
+        return (Boundary(lambda u: u, at=lambda x, y: abs(x - 1 / 16) > 1e-6),)
+
+
+class Half(PoissonHoles):
+    """A hole of which only one half has a condition."""
+
+    def conditions(self) -> Sequence[Condition]:
+        return (Boundary(lambda u: u, at=lambda x, y: x < 0.5),)
+
+
 def test_conditions_that_elements_cannot_take_are_named() -> None:
     with pytest.raises(SolveError, match="no condition for u"):
-        Fem().solve(Open(), Context())
+        Fem().solve(Torn(), Context())
     with pytest.raises(SolveError, match="no multiple of the flux of u"):
         Fem().solve(Oblique(), Context())
 
@@ -186,6 +203,15 @@ def test_problems_without_a_weak_form_are_refused() -> None:
     assert "nothing fixes the constant of p" in str(Fem().refuses(Unpinned()))
     assert "observed data" in str(Fem().refuses(Measured()))
     assert "degree 1" in str(Fem(degree=1).refuses(Cavity()))
+    assert "x = 1 has no condition for u" in str(Fem().refuses(Open()))
+    assert "a part of the boundary has no condition for u" in str(Fem().refuses(Half()))
+    assert "x = 1 has no condition for u" in str(Fem().refuses(Kovasznay()))
+
+
+def test_without_the_extra_shapes_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fem, "find_spec", lambda name: None)
+    assert "the extra fem" in str(Fem().refuses(PoissonHoles()))
+    assert Fem().refuses(Poisson2D()) is None
 
 
 def test_the_solution_is_the_same_again_from_its_state() -> None:

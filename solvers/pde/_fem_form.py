@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 import sympy
+import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from sciml.pde.conditions import Observed, Periodic
-from sciml.pde.domains import Box, Part
+from sciml.pde.domains import Box, Domain, Part
 from sciml.pde.expressions import differentiate
 from sciml.pde.fields import Derivative, Relation, symbol
 from sciml.pde.geometry import Shape
 from sciml.views.residual import Residual, Term
 
+from ._fem_mesh import holds
+
+SAMPLE = 1024
+"""Points of a side at which it is looked for conditions."""
 VALUE, SLOPES = (0, 0), ((1, 0), (0, 1))
 CURVATURES = {(2, 0): (0, 0), (1, 1): (0, 1), (0, 2): (1, 1)}
 
@@ -97,6 +102,7 @@ class Form:
                 self._condition(term)
         self._require_saddle()
         self._require_levels(problem.terms)
+        self._require_covered()
 
     @cached_property
     def is_linear(self) -> bool:
@@ -148,6 +154,24 @@ class Form:
         for field in self.fields:
             if self._level(field, terms) and field not in {p.field for p in self.pins}:
                 raise ValueError(f"nothing fixes the constant of {field}; add Observed({field!r}, [point], [value])")
+
+    def _require_covered(self) -> None:
+        for field in (f for f in self.fields if f in self.second):
+            parts = [c.part for c in (*self.essential, *self.natural) if c.field == field]
+            for name, points in _sides(self.region):
+                if not np.any([holds(part, points, self.axes) for part in parts], axis=0).all():
+                    raise ValueError(f"{name} has no condition for {field}; add one, such as {field}.normal")
+
+
+def _sides(region: Domain) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the sides of a box, or the boundary of a shape, each with points on it, shape (2, n)."""
+    parts = {"a part of the boundary": region.boundary(None)}
+    if isinstance(region, Box):
+        ends = [(a, float(value)) for a, bounds in zip(region.axes, region.bounds, strict=True) for value in bounds]
+        parts = {f"a part of {a} = {value:g}": region.boundary({a: value}) for a, value in ends}
+    for name, part in parts.items():
+        points = part.sample(SAMPLE, torch.Generator().manual_seed(0), "sobol", torch.float64)
+        yield name, points.coordinates.numpy().T
 
 
 def _require_setting(problem: Residual) -> None:

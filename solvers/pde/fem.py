@@ -1,8 +1,8 @@
 """Finite elements: the classical baseline on plates with holes and corners, and for flows."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,8 +11,10 @@ from annotated_types import Interval
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
+from sciml.clock import Clock
 from sciml.errors import SolveError
 from sciml.parameters import Count
+from sciml.pde.geometry import Shape
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
@@ -72,6 +74,8 @@ class Fem(Solver[Residual]):
         self.unknowns = unknowns
 
     def refuses(self, problem: Residual) -> str | None:
+        if isinstance(problem.region, Shape) and find_spec("gmsh") is None:
+            return "gmsh, which meshes shapes, is not installed; install sciml-solvers with the extra fem"
         try:
             form = Form(problem)
         except ValueError as reason:
@@ -81,7 +85,7 @@ class Fem(Solver[Residual]):
         return None
 
     def solve(self, problem: Residual, context: Context) -> Solution:
-        form, report = Form(problem), _reporter(context)
+        form, report = Form(problem), Clock(context).report
         probes = (
             problem.region.interior()
             .sample(PROBES, torch.Generator().manual_seed(0), "sobol", torch.float64)
@@ -231,15 +235,3 @@ def _difference(before: np.ndarray, now: np.ndarray) -> float:
 
 def _solution(problem: Residual, function: MeshFunction, notes: Mapping[str, float | str]) -> Solution:
     return Solution(problem, function, function.state(), notes)
-
-
-def _reporter(context: Context) -> Callable[[float, Mapping[str, float]], None]:
-    """Return a report that passes on and keeps the time limit."""
-    begin, limit = time.perf_counter(), context.training.max_seconds
-
-    def report(done: float, values: Mapping[str, float]) -> None:
-        if limit is not None and time.perf_counter() - begin > limit:
-            raise SolveError(f"not solved within {limit:g} s; a larger tolerance is sooner met")
-        context.progress.report(done, values)
-
-    return report
