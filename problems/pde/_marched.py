@@ -56,7 +56,7 @@ class Modes:
         """Return the modes of a file, which holds their values or, smaller, series of integers."""
         breaks, kept = np.asarray(file["breaks"]), np.asarray(file["wave_numbers"])
         if "series" in file:
-            return cls.sum(breaks, kept, np.asarray(file["series"]), float(file.attrs["quantum"]))
+            return cls.sum(breaks, kept, np.asarray(file["series"]), float(np.asarray(file.attrs["quantum"])))
         return cls(breaks, kept, np.asarray(file["modes"]))
 
     @classmethod

@@ -17,10 +17,11 @@ github.com/lululxvi/deepxde, the problems are ours. They differ from the example
 ``--seconds`` caps the training of each run; where it is shorter than a peer's schedule, the cap falls into its phase of
 Adam, before L-BFGS, and the line of that run says ``max_seconds``.
 
-Run ``python scripts/bench/peers_pde.py [--problems heat burgers] [--seeds 0 1 2] [--seconds 900] [--threads 2]``; the
-last line is JSON with two figures for each of our solvers and each peer, medians over the seeds: at a peer's best error
-we should be 30 times faster (0 where we never come so close), and at its last second 1000 times more accurate (0 where
-we have no answer yet). A figure is null, and not met, where one of the runs failed or a peer is not installed.
+Run ``python scripts/bench/peers_pde.py [--problems heat burgers] [--peers pina] [--seeds 0 1 2] [--seconds 900]
+[--threads 2]``; the last line is JSON with two figures for each of our solvers and each peer, medians over the seeds:
+at a peer's best error we should be 30 times faster (0 where we never come so close), and at its last second 1000 times
+more accurate (0 where we have no answer yet). A figure is null, and not met, where one of the runs failed or a peer is
+not installed.
 """
 
 import argparse
@@ -191,8 +192,8 @@ def compare(problem: str, theirs: Sequence[Run], mine: Sequence[Run]) -> Figures
     return figures
 
 
-def side_by_side(name: str, seeds: Sequence[int], limit: float) -> Figures:
-    """Run all solvers on one problem and return the figures of each of ours with each peer."""
+def side_by_side(name: str, chosen: Sequence[str], seeds: Sequence[int], limit: float) -> Figures:
+    """Run our solvers and the peers chosen on one problem; return the figures of each of ours with each peer."""
     problem = PROBLEMS[name]()
     problem.prepare()
     heads = "".join(f"{f's to {plain(level)}':>11}" for level in LEVELS)
@@ -208,6 +209,8 @@ def side_by_side(name: str, seeds: Sequence[int], limit: float) -> Figures:
     mine = [of(title, solver, None) for title, solver in ours()]
     figures: Figures = {}
     for title, solver, precision in peers(name):
+        if title not in chosen:
+            continue
         theirs = of(title, solver, precision)
         for runs in mine:
             figures |= compare(name, theirs, runs)
@@ -217,6 +220,8 @@ def side_by_side(name: str, seeds: Sequence[int], limit: float) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    titles = [title for title, *_ in peers("heat")]
+    parser.add_argument("--peers", nargs="+", choices=titles, default=titles)
     parser.add_argument("--seconds", type=float, default=900.0, help="of training, for each run at most")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
@@ -226,7 +231,7 @@ def main() -> None:
     figures: Figures = {}
     with threadpool_limits(args.threads):
         for name in args.problems:
-            figures |= side_by_side(name, args.seeds, args.seconds)
+            figures |= side_by_side(name, args.peers, args.seeds, args.seconds)
     print(json.dumps({"figures": figures}, allow_nan=False))
 
 
