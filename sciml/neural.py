@@ -107,7 +107,7 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     kind = "neural"
     precision_default: ClassVar[Literal["64", "32"]] = "32"
-    """Precision on a CPU where none is asked for; on a GPU it is 32."""
+    """Bits of a real number where the training asks for none, on a CPU and on a GPU."""
     takes_bf16: ClassVar[bool] = False
     """Whether the losses keep their meaning in bfloat16: no derivatives of the networks, no L-BFGS."""
 
