@@ -230,18 +230,19 @@ class Descent(Callback):
         return evaluation
 
     def _line_search(self, phase: Phase, optimizer: Optimizer) -> Evaluation | None:
-        anew = self._draws_next
-        if anew:
+        start = None if self._draws_next else self._search.start()
+        if start and start.total >= self.state.loss:
+            if next(iter(optimizer.state.values()), {}).get("n_iter", 0) <= 1:
+                if self._module.settled:
+                    return None
+                start = None  # a new batch, and the weights of now, may show the way
+            optimizer.state.clear()
+        if start is None:
             self._draw()
             self._objective.adapt(None)
             self._search.begin(scaled=phase.optimizer == "lbfgs")
             self.state.scale = self._search.scale
-        start = self._search.start()
-        if not anew and start.total >= self.state.loss:
-            memory = next(iter(optimizer.state.values()), {})
-            if memory.get("n_iter", 0) <= 1:
-                return None
-            optimizer.state.clear()
+            start = self._search.start()
         optimizer.step(self._search)
         return start
 

@@ -248,9 +248,10 @@ class ResidualNetwork(NeuralSolver[Residual]):
         return residuals
 
     def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        numbers = dict(self.sought.items())
+        numbers, weighting = dict(self.sought.items()), self.weighting
+        waits = {"least_causal_weight": float(weighting.times.min())} if self.causality and weighting else {}
         if not (numbers or self.sought_fields) or self.schedule()[-1].optimizer != "lm":
-            return {name: float(number.detach()) for name, number in numbers.items()}
+            return {**waits, **{name: float(number.detach()) for name, number in numbers.items()}}
         parameters = [p for p in self.parameters() if p.requires_grad]
         with recording(parameters) as tape:
             rows = {name: (r.detach(), tape.jacobian(r)) for name, r in self.residuals(batch).items()}
@@ -260,7 +261,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         points = inside.points(batch).coordinates
         for field in self.sought_fields:
             found[f"{field}_deviation"] = deviation(self.network, parameters, points, self.places[field], factor)
-        return found
+        return {**waits, **found}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: residual.square().mean() for name, residual in self.residuals(batch).items()}

@@ -33,7 +33,7 @@ class Weighting(nn.Module):
     tangent kernel of the residuals, averaged over rows; both as moving means. ``relobralo``: with
     ``b(s) = K softmax(L(t) / (T L(s)))``, ``w(t) = α (ρ w(t-1) + (1 - ρ) b(0)) + (1 - α) b(t-1)``, ρ random, 0 or 1.
     Causality gives the equations' rows the weight ``exp(-ε Σ_(earlier) L)`` by the losses of the stretches of time
-    before, the initial conditions first.
+    before, the initial conditions first; a loss counts as reached, or as the lowest, once the least of them is near 1.
     Source: S. Wang, Y. Teng, P. Perdikaris, Understanding and mitigating gradient pathologies in physics-informed
     neural networks (2020), arXiv 2001.04536; S. Wang, X. Yu, P. Perdikaris, When and why PINNs fail to train: A neural
     tangent kernel perspective (2022), arXiv 2007.14527; R. Bischof, M. Kraus, Multi-objective loss balancing for
