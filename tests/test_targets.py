@@ -163,3 +163,19 @@ def test_the_suite_of_differential_equations_fits_its_targets() -> None:
     assert sum(e.target is not None for e in plan.entries) == aims, "a target of a pair that does not fit"
     fitting = {e.problem for e in plan.entries if e.kind != "trivial"}
     assert fitting == {choose("problem", word).entry.name for word in asked.problem}
+
+
+def test_a_training_has_the_time_of_its_target_and_no_more_than_asked(suite) -> None:
+    suite(targets={"heat": {"pinn": {"error": 1e-3, "seconds": 20}}}, trainer={"max_seconds": 15})
+    limits = {e.solver: e.cells[0].words for e in make_plan(read_choices([])).entries}
+    assert "trainer.max_seconds=15" in limits["pinn"]
+    suite(targets={"heat": {"pinn": {"error": 1e-3, "seconds": 20}}})
+    limits = {e.solver: e.cells[0].words for e in make_plan(read_choices([])).entries}
+    assert "trainer.max_seconds=19.0" in limits["pinn"]
+    assert not any("max_seconds" in word for word in limits["dgm"])
+
+
+def test_parameters_of_a_suite_wait_for_solvers_that_are_asked_for(suite) -> None:
+    suite(solver_parameters={"pinn": {"width": 8}, "dgm": {"width": 9}})
+    (entry,) = make_plan(read_choices(["solver=dgm"])).entries
+    assert "solver.width=9" in entry.cells[0].words

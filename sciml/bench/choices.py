@@ -36,6 +36,10 @@ def read_choices(words: Sequence[str]) -> "Benchmark":
         for name in settings.get(group) or ():
             if name != "all":
                 choose(group, name)
+        if group in dict(given):  # the suite's parameters for what is not asked for do no harm
+            of_all = settings.get(f"{group}_parameters") or {}
+            asked = settings[group]
+            settings[f"{group}_parameters"] = {n: p for n, p in of_all.items() if n in asked or "all" in asked}
     for key, _ in given:
         _require_parameter(key, settings)
     settings |= {key: _value(key, text) for key, text in given if "." not in key and key not in _TEXTS}
