@@ -1,5 +1,7 @@
 """The stiffness of a membrane from its deflection."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -42,7 +44,8 @@ class InverseField(Residual):
         return Box(x=(0, 1), y=(0, 1))
 
     def equations(self, u, a, x, y):
-        bent, stiff = torch.sin(torch.pi * x) * torch.sin(torch.pi * y), _stiffness(x, y)
+        bent: Any = torch.sin(torch.pi * x) * torch.sin(torch.pi * y)
+        stiff = _stiffness(x, y)
         return divergence([a * slope - stiff * known for slope, known in zip(grad(u), grad(bent), strict=True)])
 
     def conditions(self):

@@ -191,7 +191,7 @@ def scaled(breaks: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _scattered(lines: Sequence[Line], values: np.ndarray, order: Sequence[int], points: np.ndarray) -> np.ndarray:
-    matrices = _matrices(lines, points.T, order)
+    matrices = _matrices(lines, list(points.T), order)
     first, *others = _sparsest(matrices)
     result = along(matrices[first], values.transpose(first, *others), 0)
     for axis in others:
@@ -205,4 +205,4 @@ def _matrices(lines: Sequence[Line], at: Sequence[np.ndarray], order: Sequence[i
 
 def _sparsest(matrices: Sequence[csr_array]) -> list[int]:
     """Return the axes in the order in which applying their matrices takes least work."""
-    return sorted(range(len(matrices)), key=lambda k: matrices[k].nnz / max(1, math.prod(matrices[k].shape)))
+    return sorted(range(len(matrices)), key=lambda k: matrices[k].nnz / max(1, math.prod(np.shape(matrices[k]))))
