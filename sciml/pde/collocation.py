@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -205,4 +206,5 @@ def _matrices(lines: Sequence[Line], at: Sequence[np.ndarray], order: Sequence[i
 
 def _sparsest(matrices: Sequence[csr_array]) -> list[int]:
     """Return the axes in the order in which applying their matrices takes least work."""
-    return sorted(range(len(matrices)), key=lambda k: matrices[k].nnz / max(1, math.prod(np.shape(matrices[k]))))
+    sizes: list[Any] = [m.shape for m in matrices]
+    return sorted(range(len(matrices)), key=lambda k: matrices[k].nnz / max(1, math.prod(sizes[k])))
