@@ -185,3 +185,29 @@ def test_what_cannot_be_marched_is_refused_with_the_reason():
 
     assert refusal(Burgers()) is None
     assert "time" in (refusal(Steady()) or "")
+
+
+class Limited(Clock):
+    """Leaves time for so many marches."""
+
+    def __init__(self, marches):
+        super().__init__(Context(training=Training(max_seconds=1000.0)))
+        self.marches = marches
+
+    @property
+    def remaining(self):
+        return float(self.marches)
+
+    def report(self, done, values):
+        super().report(done, values)
+        self.marches -= done > 1 - 1e-9
+
+
+def test_in_limited_time_a_loose_tolerance_is_met_first():
+    problem = Burgers(viscosity=0.1)
+    loose = march(problem, 1e-6, 0, Clock(Context()))
+    outcome = march(problem, 1e-9, 0, Limited(loose.notes["marches"]))
+    points, _ = problem.evaluation
+    assert (outcome.function(points) == loose.function(points)).all()
+    assert error(problem, outcome.function) < 1e-6
+    assert (outcome.notes["stop_reason"], outcome.notes["tolerance_met"]) == ("max_seconds", "no")
