@@ -72,7 +72,7 @@ from solvers.pde.pinn import PINN
 class LongStep(PINN):
     """Stays in its first step."""
 
-    def losses(self, batch):
+    def residuals(self, batch):
         print("in a step", file=sys.stderr, flush=True)
         time.sleep(600)
 '''
@@ -475,7 +475,7 @@ def test_matrix_gives_every_reason(capsys):
     ("line", "offered"),
     [
         ("sciml tr", ["train"]),
-        ("sciml train problem=hea", ["heat", "heat_fast"]),
+        ("sciml train problem=heat_", ["heat_2d", "heat_fast"]),
         ("sciml train problem=heat solver=spect", ["spectral"]),
         ("sciml train problem=heat problem.d", ["problem.diffusivity="]),
         ("sciml completion b", ["bash"]),

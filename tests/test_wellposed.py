@@ -293,7 +293,7 @@ def test_the_command_line_warns_keeps_and_refuses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rods.py").write_text(FILE)
-    assert main(["train", "problem=rods.py:Warm", "solver=trivial", "run.dir=run"]) == 0
+    assert main(["train", "problem=rods.py:Warm", "solver=trivial", "run.dir=run", "compare=false"]) == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     kept = sciml.load("run", trust=True).metrics["warnings"]
     assert warned == [f"warning: {line}" for line in kept]
