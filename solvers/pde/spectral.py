@@ -89,15 +89,16 @@ class Spectral(Solver[Residual]):
         layout = Layout(problem)
         report = Clock(context).report
         method = self._method(problem, layout)
-        local, error, tried, resolved = self.tolerance, math.inf, 1, True
+        local, error, tried, resolved, helps = self.tolerance, math.inf, 1, True, True
         now, missing, notes = method(local, report)
-        while (
-            tried < REPEATS and error > self.tolerance and local > FINEST and (tried == 1 or notes["starved"] == "no")
-        ):
-            before, resolved = now, notes["starved"] == "no"
+        while helps and tried < REPEATS and error > self.tolerance and local > FINEST:
+            if tried > 1 and notes["starved"] == "yes":
+                break
+            before, earlier, resolved = now, missing, notes["starved"] == "no"
             local, tried = max(local / 30, FINEST), tried + 1
             now, missing, notes = method(local, report)
             error = _difference(before, now) + missing
+            helps = missing <= max(self.tolerance, earlier / 2)  # data that clash are missed at any resolution
         met = error <= self.tolerance and resolved
         notes |= {"estimated_error": error, "tolerance_met": "yes" if met else "no", "resolutions": tried}
         return Solution(problem, _function(layout, now), _state(problem, now), notes)
