@@ -19,6 +19,11 @@ class Group:
     terms: tuple[Term, ...]
 
     @property
+    def inside(self) -> bool:
+        """Whether its terms are equations, which hold in the interior, and not conditions."""
+        return self.terms[0].condition is None
+
+    @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
         """The derivatives that the terms need, each once."""
         return tuple(sorted({d.order for term in self.terms for d in term.relation.needs}))
@@ -41,6 +46,11 @@ def grouped(terms: Sequence[Term]) -> tuple[Group, ...]:
     parts = {id(term.part): term.part for term in terms}
     members = [[term for term in terms if term.part is part] for part in parts.values()]
     return tuple(Group(same[0].name, same[0].part, tuple(same)) for same in members)
+
+
+def interior(groups: Sequence[Group]) -> Group:
+    """Return the group of the equations."""
+    return next(group for group in groups if group.inside)
 
 
 def places(points: Points) -> Tensor:

@@ -18,7 +18,7 @@ from sciml.pde.fields import Array, Derivative
 from sciml.pde.tape import per_row, recording
 from sciml.views.residual import Derivatives, Residual
 
-from ._groups import Group, grouped, places
+from ._groups import Group, grouped, interior, places
 from ._imposed import FieldData, Imposed, impose
 from ._interval import deviation, intervals
 from ._sought import sought
@@ -104,9 +104,8 @@ class ResidualNetwork(NeuralSolver[Residual]):
         span, axis = (0.0, 1.0), None
         if "t" in region.axes:
             axis = region.index("t")
-            low, high = region.bounds[axis].tolist()
-            length = (high - low) / self.windows
-            span = low + number * length, low + (number + 1) * length
+            window = self.network.domains[number] if isinstance(self.network, Windows) else region
+            span = tuple(window.bounds[axis].tolist())
         inside = [term.name for term in terms if term.condition is None]
         start = [term.name for term in terms if moment(term, region) == 0]
         names = [term.name for term in terms]
@@ -138,8 +137,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def adapt(self, batch: Mapping[str, Tensor], step: int | None) -> None:
         if weighting := self.weighting:
-            inside = next(group for group in self.groups if group.terms[0].condition is None)
-            rows = batch[f"{inside.name}/coordinates"]
+            rows = batch[f"{interior(self.groups).name}/coordinates"]
             weighting.renew(step, lambda: self._fixed(batch), rows, self.trained(self.stage))
 
     @property
@@ -163,9 +161,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         batch = {}
         for group in self.groups:
-            inside = group.terms[0].condition is None
-            count = self.points if inside else self.condition_points
-            batch |= self._draw(group, count, generator)
+            batch |= self._draw(group, self.points if group.inside else self.condition_points, generator)
         return batch
 
     def _draw(self, group: Group, count: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -199,12 +195,14 @@ class ResidualNetwork(NeuralSolver[Residual]):
         """
         drawn = {}
         for group in self.groups:
-            inside = group.terms[0].condition is None
-            count, most = len(batch[f"{group.name}/coordinates"]), self.points if inside else self.condition_points
-            fresh = self._draw(group, POOL * count if inside else count, generator)
+            count, most = (
+                len(batch[f"{group.name}/coordinates"]),
+                self.points if group.inside else self.condition_points,
+            )
+            fresh = self._draw(group, POOL * count if group.inside else count, generator)
             size, old = (self._squares(group, rows) for rows in (fresh, batch))
             more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * most
-            if inside:
+            if group.inside:
                 likely = size.sqrt() / size.sqrt().mean().clamp_min(torch.finfo(size.dtype).tiny) + 1
                 chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)
                 fresh = {name: rows[chosen] for name, rows in fresh.items()}
@@ -252,13 +250,12 @@ class ResidualNetwork(NeuralSolver[Residual]):
         waits = {"least_causal_weight": float(weighting.times.min())} if self.causality and weighting else {}
         if not (numbers or self.sought_fields) or self.schedule()[-1].optimizer != "lm":
             return {**waits, **{name: float(number.detach()) for name, number in numbers.items()}}
-        parameters = [p for p in self.parameters() if p.requires_grad]
+        parameters = self.trained(self.stage)
         with recording(parameters) as tape:
             rows = {name: (r.detach(), tape.jacobian(r)) for name, r in self.residuals(batch).items()}
         measured = sum(len(rows[t.name][0]) for g in self.groups for t in g.terms if isinstance(t.condition, Observed))
         found, factor = intervals(parameters, rows, numbers, measured)
-        inside = next(group for group in self.groups if group.terms[0].condition is None)
-        points = inside.points(batch).coordinates
+        points = interior(self.groups).points(batch).coordinates
         for field in self.sought_fields:
             found[f"{field}_deviation"] = deviation(self.network, parameters, points, self.places[field], factor)
         return {**waits, **found}

@@ -11,6 +11,7 @@ from sciml.parameters import Count, Positive
 from sciml.pde.domains import Sampling
 from sciml.views.residual import Residual
 
+from ._phases import cooled
 from ._residual_network import ResidualNetwork
 from ._weighting import Balance
 
@@ -72,4 +73,4 @@ class DGM(ResidualNetwork):
         return GatedNetwork(features, outputs, self.width, self.depth, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
-        return self.staged([Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)])
+        return self.staged(cooled("adam", self.adam_steps, self.learning_rate))

@@ -13,6 +13,7 @@ from sciml.pde.domains import Sampling
 from sciml.pde.oscillation import extrema, frequency, is_oscillatory
 from sciml.views.residual import Residual
 
+from ._phases import cooled, rounds
 from ._residual_network import ResidualNetwork
 from ._weighting import Balance
 
@@ -179,12 +180,10 @@ class PINN(ResidualNetwork):
         return super().refuses(problem)
 
     def schedule(self) -> tuple[Phase, ...]:
-        adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []
         if self.method in ("adam", "soap"):
-            main = [Phase(self.method, self.steps, self.learning_rate, decay=0.01)]
+            main = cooled(self.method, self.steps, self.learning_rate)
         elif self.method == "lbfgs":
-            whole, rest = divmod(self.steps, self.resample_every)
-            main = [Phase("lbfgs", steps) for steps in [self.resample_every] * whole + [rest] * bool(rest)]
+            main = rounds(self.steps, self.resample_every)
         else:
-            main = [Phase(self.method, self.steps)]
-        return self.staged([*adam, *(main if self.steps else [])])
+            main = [Phase(self.method, self.steps)] if self.steps else []
+        return self.staged([*cooled("adam", self.adam_steps, self.learning_rate), *main])

@@ -18,6 +18,7 @@ from sciml.views.energy import Energy, flux
 from sciml.views.residual import Residual, Term
 
 from ._groups import Group, grouped
+from ._phases import cooled, rounds
 from ._residual_network import ResidualNetwork
 
 TENSOR = 3
@@ -99,10 +100,8 @@ class Ritz(ResidualNetwork):
         return MLP(features, outputs, self.width, self.depth, self.activation, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
-        adam = [Phase("adam", self.adam_steps, self.learning_rate, decay=0.01)] if self.adam_steps else []
-        whole, rest = divmod(self.lbfgs_steps, self.resample_every)
-        lengths = [self.resample_every] * whole + [rest] * bool(rest)
-        return (*adam, *(Phase("lbfgs", steps) for steps in lengths))
+        adam = cooled("adam", self.adam_steps, self.learning_rate)
+        return (*adam, *rounds(self.lbfgs_steps, self.resample_every))
 
     def build(self, problem: Residual) -> None:
         super().build(problem)
