@@ -14,6 +14,7 @@ class Trivial(Solver[Problem]):
 
     kind = "trivial"
     needs = Problem
+    deterministic = True
 
     def solve(self, problem: Problem, context: Context) -> Solution:
         return problem.trivial()

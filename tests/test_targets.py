@@ -179,3 +179,30 @@ def test_parameters_of_a_suite_wait_for_solvers_that_are_asked_for(suite) -> Non
     suite(solver_parameters={"pinn": {"width": 8}, "dgm": {"width": 9}})
     (entry,) = make_plan(read_choices(["solver=dgm"])).entries
     assert "solver.width=9" in entry.cells[0].words
+
+
+def test_a_suite_gives_a_solver_parameters_for_one_problem(suite) -> None:
+    own = {"heat": {"pinn": {"width": 9, "depth": 2}}}
+    suite(problem=["heat", "wave"], solver=["pinn"], targets={}, pair_parameters=own)
+
+    def widths(*words: str) -> list[set[str]]:
+        plan = make_plan(read_choices(words))
+        return [{w for w in e.cells[0].words if w.startswith("solver.")} for e in plan.entries]
+
+    assert widths() == [{"solver.width=9", "solver.depth=2"}, set()]
+    assert widths("solver=pinn", "solver.width=7") == [{"solver.width=7", "solver.depth=2"}, {"solver.width=7"}]
+
+
+def test_parameters_of_a_pair_are_checked(suite) -> None:
+    suite(targets={}, pair_parameters={"heat": {"pinn": {"widht": 9}}})
+    with pytest.raises(UserError, match="no parameter 'widht'; did you mean 'width'"):
+        make_plan(read_choices([]))
+
+
+def test_ladders_run_as_many_seeds_as_the_suite_says(suite) -> None:
+    suite(solver=["rfm"], targets={}, ladder_seeds=2)
+    (entry,) = make_plan(read_choices([])).entries
+    assert [[cell.seed for cell in rung.cells] for rung in entry.rungs] == [[0, 1]] * 4
+    assert len(entry.cells) == 3
+    (entry,) = make_plan(read_choices(["solver=rfm", "solver.tolerance=1e-4"])).entries
+    assert not entry.rungs, "what is set is not varied"

@@ -149,8 +149,9 @@ def pair(
     seeds: Sequence[int],
     trainer: Mapping[str, Any],
     target: Target | None = None,
+    ladder_seeds: int | None = None,
 ) -> Entry | Misfit:
-    """Plan the runs of one pair.
+    """Plan the runs of one pair; a parameter that is set has no ladder.
 
     Args:
         problem: the problem.
@@ -158,6 +159,7 @@ def pair(
         seeds: the seeds of solvers that depend on one; others run the first alone.
         trainer: settings of the training.
         target: what is expected of it.
+        ladder_seeds: the number of seeds, from the first on, of the steps of its ladder; None: all.
 
     Raises:
         UserError: the training refuses its settings.
@@ -195,8 +197,9 @@ def pair(
         config=fingerprint(config),
         cells=tuple(run for run, _ in runs),
         rungs=tuple(
-            Rung(parameter, value, tuple(cell(seed, {parameter: value})[0] for seed in seeds))
+            Rung(parameter, value, tuple(cell(seed, {parameter: value})[0] for seed in seeds[:ladder_seeds]))
             for parameter, values in method.ladder.items()
+            if parameter not in solver.settings
             for value in values
         ),
         target=target,

@@ -141,8 +141,16 @@ def _set(settings: dict[str, Any], group: str, name: str, value: Any) -> None:
         settings["trainer"] = {**(settings.get("trainer") or {}), name: value}
         return
     word = settings[group][0]
+    if group == "solver":
+        given = settings.get("pair_parameters") or {}
+        settings["pair_parameters"] = {p: _without(each, word, name) for p, each in given.items()}
     table = dict(settings.get(f"{group}_parameters") or {})
     settings[f"{group}_parameters"] = {**table, word: {**table.get(word, {}), name: value}}
+
+
+def _without(each: Mapping[str, Mapping[str, Any]], solver: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return parameters by solver, less one of one solver."""
+    return {s: {k: v for k, v in given.items() if (s, k) != (solver, name)} for s, given in each.items()}
 
 
 def _load_suite(name: str) -> dict[str, Any]:

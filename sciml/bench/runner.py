@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sciml.bench import pool
 from sciml.bench.benchmark import Benchmark
@@ -25,6 +25,7 @@ from sciml.registry import Group, entries
 if TYPE_CHECKING:
     from rich.console import Console
 
+_T = TypeVar("_T")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 WITHIN = 0.95
@@ -58,12 +59,14 @@ def make_plan(choices: Benchmark) -> Plan:
     """
     problems = _load("problem", choices.problem, choices.problem_parameters)
     solvers = _load("solver", choices.solver, choices.solver_parameters)
-    targets = _targets(choices.targets)
-    planned = [
-        _pair(problem, solver, choices, targets.get((problem.word, solver.word)))
-        for problem in problems
-        for solver in solvers
-    ]
+    targets = _targets(choices)
+    own = dict(_by_pair(choices.pair_parameters))
+    planned = []
+    for problem in problems:
+        for solver in solvers:
+            extra = own.get((problem.word, solver.word))
+            method = _choose("solver", solver.word, {**solver.settings, **extra}) if extra else solver
+            planned.append(_pair(problem, method, choices, targets.get((problem.word, solver.word))))
     return Plan(
         entries=tuple(p for p in planned if isinstance(p, Entry)),
         misfits=tuple(p for p in planned if isinstance(p, Misfit)),
@@ -82,18 +85,20 @@ def _pair(problem: Chosen, solver: Chosen, choices: Benchmark, target: Target | 
     if target:
         limit = WITHIN * target.seconds
         trainer["max_seconds"] = min(limit, trainer.get("max_seconds") or limit)
-    return pair(problem, solver, choices.seed, trainer, target)
+    return pair(problem, solver, choices.seed, trainer, target, choices.ladder_seeds)
 
 
-def _targets(given: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[tuple[str, str], Target]:
-    """Return the targets by problem and solver; those of pairs that are not asked for do no harm."""
-    found = {}
+def _targets(choices: Benchmark) -> dict[tuple[str, str], Target]:
+    return {names: read_target(*names, target) for names, target in _by_pair(choices.targets)}
+
+
+def _by_pair(given: Mapping[str, Mapping[str, _T]]) -> Iterator[tuple[tuple[str, str], _T]]:
+    """Yield what is given for pairs, by names that exist; pairs that are not asked for do no harm."""
     for problem, each in given.items():
         choose("problem", problem)
-        for solver, target in each.items():
+        for solver, value in each.items():
             choose("solver", solver)
-            found[problem, solver] = read_target(problem, solver, target)
-    return found
+            yield (problem, solver), value
 
 
 def _load(group: Group, words: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> list[Chosen]:
