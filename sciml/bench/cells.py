@@ -171,20 +171,7 @@ def pair(
         return Misfit(problem.name, solver.name, method.kind, reason, target)
 
     def cell(seed: int, step: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
-        chosen = type(method)(**{**method.settings, **step}) if step else method
-        names = problem.name, solver.name
-        config = dataclasses.asdict(config_of(problem.made, chosen, training, seed, names))
-        words = (
-            f"problem={problem.word}",
-            f"solver={solver.word}",
-            *_words("problem", problem.settings),
-            *_words("solver", {**solver.settings, **step}),
-            *_words("trainer", trainer),
-            f"seed={seed}",
-            "compare=false",
-        )
-        folder = f"{problem.made.name}/{method.name}/seed-{seed}-{fingerprint(config)}"
-        return Cell(folder, seed, words), config
+        return _cell(problem, solver, step, seed, training, trainer)
 
     seeds = seeds[:1] if method.deterministic else seeds
     runs = [cell(seed, {}) for seed in seeds]
@@ -204,6 +191,25 @@ def pair(
         ),
         target=target,
     )
+
+
+def _cell(
+    problem: Chosen, solver: Chosen, step: Mapping[str, Any], seed: int, training: Training, trainer: Mapping[str, Any]
+) -> tuple[Cell, dict[str, Any]]:
+    """Return a run, at a step of the solver's ladder or its parameters as they are, and its configuration."""
+    method: Solver[Any] = solver.made
+    chosen = type(method)(**{**method.settings, **step}) if step else method
+    config = dataclasses.asdict(config_of(problem.made, chosen, training, seed, (problem.name, solver.name)))
+    words = (
+        f"problem={problem.word}",
+        f"solver={solver.word}",
+        *_words("problem", problem.settings),
+        *_words("solver", {**solver.settings, **step}),
+        *_words("trainer", trainer),
+        f"seed={seed}",
+        "compare=false",
+    )
+    return Cell(f"{problem.made.name}/{method.name}/seed-{seed}-{fingerprint(config)}", seed, words), config
 
 
 def _words(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
