@@ -29,7 +29,7 @@ from sciml.pde.fields import Derivative
 from sciml.pde.semilinear import Grid, Semilinear
 from sciml.registry import entries
 from sciml.views.residual import Residual, grid_points
-from solvers.pde._etdrk4 import Exponential
+from solvers.pde._etdrk4 import FEWEST, Exponential, function
 from solvers.pde._layout import Layout
 from solvers.pde.spectral import Spectral
 
@@ -105,7 +105,7 @@ def second(problem: Residual, tolerance: float) -> GridFunction:
 
     system = Semilinear(problem)
     if len(system.axes) > 1:
-        return Exponential(system, tolerance, UNKNOWNS).run(silent).function()
+        return function(Exponential(Grid(system, FEWEST), tolerance, UNKNOWNS).run(silent))
     lines, *_, notes = Spectral(unknowns=UNKNOWNS)._march(Layout(problem), tolerance, silent)
     if notes["starved"] != "no":
         raise SolveError(f"{problem.name}: the lines are not resolved; {notes}")

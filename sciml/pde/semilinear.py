@@ -1,9 +1,10 @@
 """Periodic problems in Fourier space: a stiff linear part, known exactly, and the rest by the grid."""
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import sympy
@@ -105,7 +106,103 @@ def _without(relation: Relation, needs: Sequence[Derivative]) -> Relation:
     return Relation(relation.expression.subs({relation.leaves[d]: 0 for d in needs}), {}, relation.axes)
 
 
-class Grid:
+class Waves(ABC):
+    """Plane waves on a periodic box, which the linear part takes to themselves, and points to form products at.
+
+    Args:
+        system: the problem.
+        waves: by axis the angular wave number of every mode, in an array of the shape of the modes.
+        nodes: by axis the coordinate of every point, in an array of the shape of the points.
+    """
+
+    def __init__(self, system: Semilinear, waves: Mapping[str, np.ndarray], nodes: Mapping[str, np.ndarray]) -> None:
+        self.system, self.waves, self.nodes = system, waves, nodes
+        self.shape = waves[system.axes[0]].shape
+        needs = {d for r in system.rest for d in r.needs}
+        self.needs = {d: (system.fields.index(d.field), self._factor(d, waves)) for d in needs}
+
+    @abstractmethod
+    def values(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return values at the points, one array or several in front."""
+
+    @abstractmethod
+    def coefficients(self, values: np.ndarray) -> np.ndarray:
+        """Return the coefficients of values at the points."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """The number of coefficients of a field, taken as real numbers."""
+
+    @abstractmethod
+    def left_out(self, coefficients: np.ndarray, t: float) -> np.ndarray:
+        """Return an estimate of the greatest value that too few modes leave out, shape (fields,)."""
+
+    @abstractmethod
+    def finer(self, coefficients: np.ndarray, t: float) -> Self:
+        """Return more modes for a solution that these leave too much of."""
+
+    @abstractmethod
+    def adopt(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return coefficients of no more modes on these."""
+
+    def _factor(self, derivative: Derivative, waves: Mapping[str, np.ndarray]) -> np.ndarray:
+        factor = np.ones(waves[self.system.axes[0]].shape, dtype=complex)
+        for axis, times in zip(self.system.box.axes, derivative.order, strict=True):
+            if axis != "t":
+                factor = factor * (1j * waves[axis]) ** times
+        return factor
+
+    def linear(self, waves: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the linear part of modes by their wave numbers, shape (fields, fields, *modes)."""
+        n, shape = len(self.system.fields), waves[self.system.axes[0]].shape
+        operator = np.zeros((n, n, *shape), dtype=complex)
+        for d, column in self.system.linear.items():
+            turned = column.reshape(-1, *[1] * len(shape)) * self._factor(d, waves)
+            operator[:, self.system.fields.index(d.field)] += turned
+        return operator
+
+    @cached_property
+    def operator(self) -> np.ndarray:
+        """The linear part of each mode, shape (fields, fields, *modes)."""
+        return self.linear(self.waves)
+
+    @cached_property
+    def coupled(self) -> bool:
+        """Whether the linear part couples the fields."""
+        return any(self.operator[i, j].any() for i, j in np.ndindex(self.operator.shape[:2]) if i != j)
+
+    def data(self, nodes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the initial values of the fields at points."""
+        t = np.full(nodes[self.system.axes[0]].shape, self.system.box.bounds[self.system.t, 0])
+        known = np.stack([r({}, {**nodes, "t": t}) for r in self.system.data])
+        return -_solve(self.system.start, known)
+
+    def initial(self) -> np.ndarray:
+        """Return the coefficients at the start."""
+        return self.coefficients(self.data(self.nodes))
+
+    def rates(self, coefficients: np.ndarray, t: float, nodes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the rates that the linear part leaves, by what the fields are at the points, taken to be ``nodes``."""
+        needs = list(self.needs)
+        found = (
+            self.values(np.stack([coefficients[self.needs[d][0]] * self.needs[d][1] for d in needs])) if needs else ()
+        )
+        values = dict(zip(needs, found, strict=True))
+        arguments = {**nodes, "t": np.broadcast_to(t, nodes[self.system.axes[0]].shape)}
+        rest = np.stack([r(values, arguments) for r in self.system.rest])
+        return -_solve(self.system.rate, rest)
+
+    def sizes(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return the greatest value of each field at the points."""
+        return np.abs(self.values(coefficients)).reshape(len(coefficients), -1).max(axis=1)
+
+    def nonlinear(self, coefficients: np.ndarray, t: float) -> np.ndarray:
+        """Return the modes of the rates that the linear part leaves."""
+        return self.coefficients(self.rates(coefficients, t, self.nodes))
+
+
+class Grid(Waves):
     """The Fourier modes up to ``modes`` along each axis, and the padded grid on which products are formed.
 
     Coefficients have shape (fields, 2 m + 1, ..., 2 m + 1, m + 1), of real fields, as ``scipy.fft.rfftn``
@@ -117,49 +214,36 @@ class Grid:
     """
 
     def __init__(self, system: Semilinear, modes: int) -> None:
-        self.system, self.modes = system, modes
+        self.modes = modes
         d = len(system.axes)
         self.points = cast(int, fft.next_fast_len(int(np.ceil(system.density * (2 * modes + 1))), real=True))
         signed = np.r_[0 : modes + 1, -modes:0]
         numbers = self.numbers = [signed] * (d - 1) + [np.arange(modes + 1)]
         self.places = np.ix_(*[n % self.points for n in numbers])
-        self.shape = tuple(map(len, numbers))
         self.padded = (*[self.points] * (d - 1), self.points // 2 + 1)
         bounds = [system.box.bounds[system.box.index(a)] for a in system.axes]
         waves = [2 * np.pi / (b - a) * n for (a, b), n in zip(bounds, numbers, strict=True)]
-        self.waves = dict(zip(system.axes, np.meshgrid(*waves, indexing="ij"), strict=True))
         nodes = [a + (b - a) * np.arange(self.points) / self.points for a, b in bounds]
-        self.nodes = dict(zip(system.axes, np.meshgrid(*nodes, indexing="ij"), strict=True))
-        needs = {d for r in system.rest for d in r.needs}
-        self.needs = {d: (system.fields.index(d.field), self._factor(d)) for d in needs}
+        super().__init__(
+            system, *(dict(zip(system.axes, np.meshgrid(*g, indexing="ij"), strict=True)) for g in (waves, nodes))
+        )
 
-    def _factor(self, derivative: Derivative) -> np.ndarray:
-        factor = np.ones(self.shape, dtype=complex)
-        for axis, times in zip(self.system.box.axes, derivative.order, strict=True):
-            if axis != "t":
-                factor = factor * (1j * self.waves[axis]) ** times
-        return factor
-
-    @cached_property
-    def operator(self) -> np.ndarray:
-        """The linear part of each mode, shape (fields, fields, *modes)."""
-        n = len(self.system.fields)
-        operator = np.zeros((n, n, *self.shape), dtype=complex)
-        for d, column in self.system.linear.items():
-            operator[:, self.system.fields.index(d.field)] += column.reshape(-1, *[1] * len(self.shape)) * self._factor(
-                d
-            )
-        return operator
-
-    @cached_property
-    def coupled(self) -> bool:
-        """Whether the linear part couples the fields."""
-        return any(self.operator[i, j].any() for i, j in np.ndindex(self.operator.shape[:2]) if i != j)
+    @property
+    def count(self) -> int:
+        return (2 * self.modes + 1) ** len(self.shape)
 
     @cached_property
     def outer(self) -> np.ndarray:
         """Which modes are in the outer eighth along some axis."""
         return np.any([np.abs(n) > 7 * self.modes / 8 for n in np.meshgrid(*self.numbers, indexing="ij")], axis=0)
+
+    def left_out(self, coefficients: np.ndarray, t: float) -> np.ndarray:
+        """Return the greatest value of the modes in the outer eighth along some axis."""
+        return self.sizes(np.where(self.outer, coefficients, 0))
+
+    def finer(self, coefficients: np.ndarray, t: float) -> Self:
+        """Return twice the modes along each axis."""
+        return type(self)(self.system, 2 * self.modes)
 
     def adopt(self, coefficients: np.ndarray) -> np.ndarray:
         """Return coefficients of a grid of no more modes on this one."""
@@ -187,23 +271,6 @@ class Grid:
         """Return the modes of values on the padded grid."""
         modes = np.asarray(fft.rfftn(values, axes=range(-len(self.shape), 0), norm="forward"))
         return modes[(..., *self.places)]
-
-    def initial(self) -> np.ndarray:
-        """Return the coefficients at the start."""
-        t = np.full(self.nodes[self.system.axes[0]].shape, self.system.box.bounds[self.system.t, 0])
-        known = np.stack([r({}, self.nodes | {"t": t}) for r in self.system.data])
-        return self.coefficients(-_solve(self.system.start, known))
-
-    def nonlinear(self, coefficients: np.ndarray, t: float) -> np.ndarray:
-        """Return the modes of the rates that the linear part leaves."""
-        needs = list(self.needs)
-        found = (
-            self.values(np.stack([coefficients[self.needs[d][0]] * self.needs[d][1] for d in needs])) if needs else ()
-        )
-        values = dict(zip(needs, found, strict=True))
-        arguments = self.nodes | {"t": np.broadcast_to(t, self.nodes[self.system.axes[0]].shape)}
-        rest = np.stack([r(values, arguments) for r in self.system.rest])
-        return self.coefficients(-_solve(self.system.rate, rest))
 
 
 def _solve(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:

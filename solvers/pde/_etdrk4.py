@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -10,8 +11,9 @@ from scipy.linalg import expm
 
 from sciml.errors import SolveError
 from sciml.pde.collocation import Fourier, GridFunction, Line, Pieces
-from sciml.pde.semilinear import Grid, Semilinear
+from sciml.pde.semilinear import Grid, Waves
 
+Modes = TypeVar("Modes", bound=Waves)
 Report = Callable[[float, Mapping[str, float]], None]
 CIRCLE = 32
 """Points of the contour on which the φ functions are averaged."""
@@ -22,6 +24,8 @@ SMALLEST = 1e-9
 FLOOR = 1e-3
 """A field smaller than this share of the greatest one is measured against that share."""
 TINY = 1e-300
+FEWEST = 8
+"""The highest wave number of a grid to begin with."""
 REFERENCE = np.linspace(-1, 1, SUBSTEPS + 1)
 LAST = np.linalg.inv(chebyshev.chebvander(REFERENCE, SUBSTEPS))[-2:]
 JOIN = Pieces(np.array([-1.0, 1.0]), REFERENCE[::2]).matrix(REFERENCE).toarray()
@@ -42,7 +46,7 @@ class Step:
         h: the length of the step.
     """
 
-    def __init__(self, grid: Grid, h: float) -> None:
+    def __init__(self, grid: Waves, h: float) -> None:
         self.nonlinear, self.h = grid.nonlinear, h
         phi = _blocks if grid.coupled else _diagonal
         self.half, one, _, _ = phi(grid, h / 2)
@@ -66,7 +70,7 @@ class Step:
         return new + self.apply(self.last, at_c)
 
 
-def _diagonal(grid: Grid, h: float) -> tuple[np.ndarray, ...]:
+def _diagonal(grid: Waves, h: float) -> tuple[np.ndarray, ...]:
     """Return exp, φ₁, φ₂, φ₃ of hL for each field and mode, shape (fields, *modes)."""
     z = h * np.stack([grid.operator[i, i] for i in range(len(grid.operator))])
     one, two, three = (np.zeros_like(z) for _ in range(3))
@@ -79,7 +83,7 @@ def _diagonal(grid: Grid, h: float) -> tuple[np.ndarray, ...]:
     return np.exp(z), one, two, three
 
 
-def _blocks(grid: Grid, h: float) -> tuple[np.ndarray, ...]:
+def _blocks(grid: Waves, h: float) -> tuple[np.ndarray, ...]:
     """Return exp, φ₁, φ₂, φ₃ of hL for each mode, shape (fields, fields, *modes)."""
     n = len(grid.operator)
     chain = np.zeros((math.prod(grid.shape), 4 * n, 4 * n), dtype=complex)
@@ -103,28 +107,29 @@ class Interval:
     coefficients: np.ndarray
 
 
-class Exponential:
-    """Marches a periodic problem; intervals are halved, and modes doubled, where the tolerance asks for it.
+class Exponential(Generic[Modes]):
+    """Marches a periodic problem; intervals are halved, and modes added, where the tolerance asks for it.
 
     On each interval eight steps are compared with four of twice the length; a fifteenth of the difference estimates
     their error and corrects it (local extrapolation). A polynomial joins the nine moments, its last coefficients small.
 
     Args:
-        system: the problem.
-        tolerance: of an interval's error, of the last coefficients in time and of the highest modes, relative to the
-            greatest value of each field.
-        unknowns: the most nodal values at one instant.
+        grid: the modes to begin with.
+        tolerance: of an interval's error, of the last coefficients in time and of what too few modes leave out,
+            relative to the greatest value of each field.
+        unknowns: the most coefficients at one instant, all fields together.
     """
 
-    def __init__(self, system: Semilinear, tolerance: float, unknowns: int) -> None:
-        self.system, self.tolerance, self.unknowns = system, tolerance, unknowns
-        self.begin, self.end = system.box.bounds[system.t]
-        self.grid = Grid(system, 8)
+    def __init__(self, grid: Modes, tolerance: float, unknowns: int) -> None:
+        self.grid, self.tolerance, self.unknowns = grid, tolerance, unknowns
+        self.begin, self.end = grid.system.box.bounds[grid.system.t]
         self.made: dict[float, Step] = {}
         self.intervals: list[Interval] = []
         self.rejected = 0
+        self.left_out = 0.0
+        """The greatest share that the modes left out."""
         self.missing = 0.0
-        """The greatest share of the highest modes where there were not enough unknowns for more."""
+        """The same where there were not enough unknowns for more."""
 
     def run(self, report: Report) -> "Exponential":
         """March to the end.
@@ -133,21 +138,21 @@ class Exponential:
             SolveError: the smallest interval is not small enough.
         """
         c = self.grid.initial()
-        while self._refined(c):
+        while self._refined(c, self.begin):
             c = self.grid.initial()
         whole = self.end - self.begin
         halvings, done, scale = 4, 0, np.zeros(len(c))
         while done < 2**halvings:
             length = whole / 2**halvings
             t = self.begin + done * length
-            scale = np.maximum(scale, self._sizes(c))
+            scale = np.maximum(scale, self.grid.sizes(c))
             steps, error = self._interval(c, t, length / SUBSTEPS, scale)
-            if error <= 1 and self._refined(steps[-1]):
+            if error <= 1 and self._refined(steps[-1], t + length):
                 c, self.rejected = self.grid.adopt(c), self.rejected + 1
             elif error <= 1:
                 self.intervals.append(Interval(t, t + length, steps))
                 c, done = steps[-1], done + 1
-                report(done / 2**halvings, {"intervals": len(self.intervals), "modes": self.grid.modes})
+                report(done / 2**halvings, {"intervals": len(self.intervals), "modes": self.grid.count})
                 if error < 1 / 40 and done % 2 == 0 and halvings:
                     halvings, done = halvings - 1, done // 2
             elif 2.0**-halvings < SMALLEST:
@@ -169,40 +174,39 @@ class Exponential:
             return steps, math.inf
         correction = (steps[::2] - np.stack(coarse)) / 15
         steps = steps + np.tensordot(JOIN, correction, 1)
-        tail = np.maximum(*map(self._sizes, np.tensordot(LAST, steps, 1)))
+        tail = np.maximum(*map(self.grid.sizes, np.tensordot(LAST, steps, 1)))
         floor = np.maximum(scale, FLOOR * scale.max())
-        return steps, float((np.maximum(self._sizes(correction[-1]), tail) / floor).max() / self.tolerance)
+        return steps, float((np.maximum(self.grid.sizes(correction[-1]), tail) / floor).max() / self.tolerance)
 
     def _step(self, h: float) -> Step:
         if h not in self.made:
             self.made[h] = Step(self.grid, h)
         return self.made[h]
 
-    def _sizes(self, c: np.ndarray) -> np.ndarray:
-        """Return the greatest value of each field."""
-        return np.abs(self.grid.values(c)).reshape(len(c), -1).max(axis=1)
-
-    def _refined(self, c: np.ndarray) -> bool:
-        """Double the modes and return whether that was needed, and not more than there may be."""
-        outer = self._sizes(np.where(self.grid.outer, c, 0))
-        scale = self._sizes(c)
-        share = outer / np.maximum(np.maximum(scale, FLOOR * scale.max()), TINY)
+    def _refined(self, c: np.ndarray, t: float) -> bool:
+        """Add modes and return whether that was needed, and not more than there may be."""
+        scale = self.grid.sizes(c)
+        share = self.grid.left_out(c, t) / np.maximum(np.maximum(scale, FLOOR * scale.max()), TINY)
         if (share <= self.tolerance).all():
+            self.left_out = max(self.left_out, float(share.max()))
             return False
-        if len(c) * (4 * self.grid.modes + 1) ** len(self.system.axes) > self.unknowns:
-            self.missing = max(self.missing, float(share.max()))
+        finer = self.grid.finer(c, t)
+        if len(c) * finer.count > self.unknowns:
+            self.missing = self.left_out = max(self.left_out, float(share.max()))
             return False
-        self.grid, self.made = Grid(self.system, 2 * self.grid.modes), {}
+        self.grid, self.made = finer, {}
         return True
 
-    def function(self) -> GridFunction:
-        """Return the solution on the grid of its modes and moments."""
-        n = 2 * self.grid.modes + 1
-        moments = Pieces(np.array([self.begin, *(i.end for i in self.intervals)]), REFERENCE)
-        lines: list[Line] = [
-            moments if a == "t" else Fourier(ends[0], ends[1], n)
-            for a, ends in zip(self.system.box.axes, self.system.box.bounds, strict=True)
-        ]
-        nodal = np.concatenate([self.grid.nodal(self.grid.adopt(i.coefficients)) for i in self.intervals])
-        values = {f: np.moveaxis(nodal[:, k], 0, self.system.t) for k, f in enumerate(self.system.fields)}
-        return GridFunction(dict.fromkeys(values, tuple(lines)), values)
+
+def function(made: Exponential[Grid]) -> GridFunction:
+    """Return a march's solution on the grid of its modes and moments."""
+    grid, system = made.grid, made.grid.system
+    n = 2 * grid.modes + 1
+    moments = Pieces(np.array([made.begin, *(i.end for i in made.intervals)]), REFERENCE)
+    lines: list[Line] = [
+        moments if a == "t" else Fourier(ends[0], ends[1], n)
+        for a, ends in zip(system.box.axes, system.box.bounds, strict=True)
+    ]
+    nodal = np.concatenate([grid.nodal(grid.adopt(i.coefficients)) for i in made.intervals])
+    values = {f: np.moveaxis(nodal[:, k], 0, system.t) for k, f in enumerate(system.fields)}
+    return GridFunction(dict.fromkeys(values, tuple(lines)), values)

@@ -12,11 +12,12 @@ from sciml.clock import Clock
 from sciml.parameters import Count
 from sciml.pde.collocation import Fourier, GridFunction, Line, Pieces
 from sciml.pde.fields import Derivative
-from sciml.pde.semilinear import Semilinear
+from sciml.pde.semilinear import Grid, Semilinear
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
 
+from . import _etdrk4
 from ._collocated import System
 from ._etdrk4 import SUBSTEPS, Exponential
 from ._layout import Layout, Mesh
@@ -128,10 +129,10 @@ class Spectral(Solver[Residual]):
 
     def _exponential(self, system: Semilinear, local: float, report: Report) -> tuple[GridFunction, float, Notes]:
         unknowns = self.unknowns * (1 if len(system.axes) == 1 else TRANSFORMED)
-        made = Exponential(system, local, unknowns).run(report)
+        made = Exponential(Grid(system, _etdrk4.FEWEST), local, unknowns).run(report)
         modes = 2 * made.grid.modes + 1
         return (
-            made.function(),
+            _etdrk4.function(made),
             made.missing,
             {
                 "method": "Fourier, ETDRK4 with local extrapolation",
