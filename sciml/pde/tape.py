@@ -93,7 +93,7 @@ class Tape:
             rows = jacobian[use.start : use.start + _length(use)]
             weight, bias = use.parameter
             if id(weight) in self._columns:
-                rows[:, self._columns[id(weight)]] += _products(use, grad)
+                _add_products(rows[:, self._columns[id(weight)]], use, grad)
             if bias is not None and id(bias) in self._columns:
                 rows[:, self._columns[id(bias)]] += grad[0]
         return jacobian if count == n else jacobian.view(-1, n, self.size).sum(dim=0)
@@ -103,12 +103,14 @@ def _length(use: _Use) -> int:
     return use.result.shape[0] if use.inputs is None else use.result.shape[1]
 
 
-def _products(use: _Use, grad: Tensor) -> Tensor:
-    """Return the gradient of each row with respect to the parameter, shape (rows, parameter's size)."""
+def _add_products(rows: Tensor, use: _Use, grad: Tensor) -> None:
+    """Add the gradient of each row with respect to the parameter, shape (rows, parameter's size)."""
     if use.inputs is None:
-        return grad
-    outer = torch.bmm(grad[: len(use.inputs)].permute(1, 2, 0), use.inputs.permute(1, 0, 2))
-    return outer.flatten(1)
+        rows += grad
+        return
+    inputs = use.inputs.permute(1, 0, 2).contiguous()  # products of small matrices are twice as fast on these
+    grads = grad[: len(use.inputs)].permute(1, 2, 0).contiguous()
+    rows.unflatten(1, (grads.shape[1], inputs.shape[2])).baddbmm_(grads, inputs)
 
 
 ACTIVE: ContextVar[Tape | None] = ContextVar("tape", default=None)

@@ -77,23 +77,29 @@ class Objective:
         self.closures += 1
         if not derivative:
             with torch.no_grad():
-                return self._together(self.module.residuals(self._batch).values()), None
+                return self._together(map(self._scaled, self.module.residuals(self._batch).values())), None
         with recording(self.parameters) as tape:
             residuals = self.module.residuals(self._batch)
-            jacobian = self._together(tape.jacobian(r) for r in residuals.values())
-        value = self._together(r.detach() for r in residuals.values())
+            scaled = [self._scaled(r) for r in residuals.values()]
+            jacobian = self._together(tape.jacobian(r) for r in scaled)
+        value = self._together(r.detach() for r in scaled)
         terms = torch.stack([r.detach().square().mean() for r in residuals.values()])
         self.names = residuals.keys()
         if self._world > 1:
             terms = self._average(terms, [])
-        if not (value.isfinite().all() and jacobian.isfinite().all()):
+        if not (value.sum().isfinite() and jacobian.sum().isfinite()):
             raise SolveError(self._blame(terms))
         self.linearised = Evaluation(float(terms.sum()), terms, [])
         return value, jacobian
 
+    def _scaled(self, rows: Tensor) -> Tensor:
+        """Return the rows of a term divided so that, over all processes, their squares sum to their mean."""
+        return rows / math.sqrt(len(rows) * self._world)
+
     def _together(self, parts: Iterable[Tensor]) -> Tensor:
-        """Return the rows of all terms, of all processes, divided so that their squares sum to means."""
-        rows = torch.cat([part / math.sqrt(len(part) * self._world) for part in parts])
+        """Return the rows of all terms, of all processes."""
+        first, *others = parts
+        rows = torch.cat([first, *others]) if others else first
         if self._world == 1:
             return rows
         shares = [torch.empty_like(rows) for _ in range(self._world)]
