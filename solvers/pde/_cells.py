@@ -110,7 +110,7 @@ def agreed(problem: Residual, tolerance: float, seed: int, clock: Clock) -> Outc
         except SolveError:
             reason = "max_seconds" if clock.remaining <= 0 else "breakdown"
             break
-        error, marches = _difference(problem, before.function, now.function, seed), marches + 1
+        error, marches = difference(problem, before.function, now.function, seed, SAMPLE), marches + 1
     met = error <= tolerance and float(now.notes["held_out_residual"]) <= tolerance
     notes = now.notes | {
         "marches": marches,
@@ -140,10 +140,10 @@ def _once(problem: Residual, statement: Statement, tolerance: float, seed: list[
     return Outcome(remake(problem, state), state, notes)
 
 
-def _difference(problem: Residual, coarse: Function, fine: Function, seed: int) -> float:
-    """Return the root mean square difference at random points, relative to each field, over the fields."""
+def difference(problem: Residual, coarse: Function, fine: Function, seed: int, sample: int) -> float:
+    """Return the root mean square difference at random points of a box, relative to each field, over the fields."""
     bounds = problem.region.bounds
-    points = np.random.default_rng([seed, MARCHES]).uniform(*bounds.T, size=(SAMPLE, 2))
+    points = np.random.default_rng([seed, MARCHES]).uniform(*bounds.T, size=(sample, len(bounds)))
     values = fine(points)
     size = np.linalg.norm(values, axis=0)
     gap = np.linalg.norm(coarse(points) - values, axis=0) / np.maximum(size, 1e-3 * max(size.max(), 1e-300))

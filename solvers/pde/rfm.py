@@ -14,7 +14,7 @@ from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
 
-from . import _cells
+from . import _cells, _lines, _lines_answer
 from ._features import Features
 from ._interval import CONFIDENCE, quantile, stated
 from ._rfm_search import FEWEST, Fit, Search
@@ -25,8 +25,10 @@ BLOCK = 4096
 """Points evaluated at once."""
 MEMORY = 2.0**33
 """The most bytes for a least squares matrix and its copies."""
-CELLS = "cells_"
+MARCHES = {"cells_": _cells, "lines_": _lines_answer}
 """What names of a march's arrays begin with."""
+BY_LINES = 100
+"""By how much lines, which need no matrix, may have more coefficients at one instant."""
 
 
 class RFM(Solver[Residual]):
@@ -36,16 +38,20 @@ class RFM(Solver[Residual]):
     sought: one solve where they are linear, else Gauss-Newton. The range of the w_j along each axis is that with the
     least residual at points held out, found with few features; then more are taken until the tolerance holds.
     Where it would not, and the problem has time and one axis of space, space is divided into cells that are
-    marched in time slabs; where neither meets the tolerance, the smaller residual wins. ``trainer.max_steps`` counts
-    the fits. The interval of a number that is sought is that of the linearised fit, for a ``confidence`` of 0.95; it
-    tells what noise does, not the bias of the features.
+    marched in time slabs; where neither meets the tolerance, the smaller residual wins. On a periodic box of several
+    axes of space, where the rates are of first order and the highest derivatives linear with constant factors,
+    features have space alone and their c_j are marched in time from the beginning: a Fourier-Galerkin method in all
+    but name, and said to be one in the notes. ``trainer.max_steps`` counts the fits, there the marches. The interval
+    of a number that is sought is that of the linearised fit, for a ``confidence`` of 0.95; it tells what noise does,
+    not the bias of the features.
     Source: J. Chen, X. Chi, W. E, Z. Yang, Bridging traditional and machine learning-based algorithms for solving
     PDEs: the random feature method (2022), arXiv 2207.13380.
 
     Args:
         tolerance: of every equation's and condition's residual at points held out, relative to the size of what it
             adds up; of measurements, at their points.
-        coefficients: the most for the whole domain, all fields together.
+        coefficients: the most for the whole domain, all fields together; a hundred times as many at one instant where
+            those of a periodic box are marched, which needs no matrix.
     """
 
     kind = "neural"
@@ -71,6 +77,9 @@ class RFM(Solver[Residual]):
 
     def solve(self, problem: Residual, context: Context) -> Solution:
         clock, most = Clock(context), context.training.max_steps
+        if _lines.refusal(problem) is None:
+            found = _lines.march(problem, self.tolerance, context.seed, clock, BY_LINES * self.coefficients, most)
+            return _marched(problem, "lines_", found)
         marching = _cells.refusal(problem) is None
 
         def report(fit: Fit | None) -> str | None:
@@ -98,15 +107,20 @@ class RFM(Solver[Residual]):
         if found.notes["tolerance_met"] == "no" and fit.held_out < left:
             notes["march"] = f"its held-out residual {left:.2g} is greater"
             return _on_the_whole(problem, fit, notes)
-        state = {CELLS + name: array for name, array in found.state.items()}
-        return Solution(problem, found.function, state, {**found.notes, "global_held_out_residual": fit.held_out})
+        return _marched(problem, "cells_", found, {"global_held_out_residual": fit.held_out})
 
     def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
-        cells = {name.removeprefix(CELLS): array for name, array in state.items() if name.startswith(CELLS)}
-        if cells:
-            return Solution(problem, _cells.remake(problem, cells), state)
+        for prefix, module in MARCHES.items():
+            arrays = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+            if arrays:
+                return Solution(problem, module.remake(problem, arrays), state)
         features = Features(state["weights"], state["phases"], state["origin"])
         return Solution(problem, _function(Expansion(features, state["coefficients"], state["unknowns"])), state)
+
+
+def _marched(problem: Residual, prefix: str, found: _cells.Outcome, notes: Notes | None = None) -> Solution:
+    state = {prefix + name: array for name, array in found.state.items()}
+    return Solution(problem, found.function, state, {**found.notes, **(notes or {})})
 
 
 def _on_the_whole(problem: Residual, fit: Fit, notes: Notes) -> Solution:
