@@ -16,7 +16,7 @@ from ._cells import Outcome, difference
 from ._etdrk4 import SUBSTEPS, Exponential, Report
 from ._lines_basis import LOWEST, Sines
 
-FIRST = 1e-3
+FIRST = 1e-4
 """The tolerance of the first march at most, so that there is an answer early."""
 FINER = 10.0
 """By how much each march's tolerance is smaller than the one's before."""
@@ -51,14 +51,15 @@ def march(problem: Residual, tolerance: float, seed: int, clock: Clock, coeffici
     residual at points held out asks for it, and only the phases are drawn, which do not change what a pair
     can express: on periodic axes the features are Fourier modes, and this is a Fourier-Galerkin method in all but name.
 
-    Marches with tolerances of a tenth each follow one another until two agree; the finest is returned.
+    Marches with tolerances of a tenth each follow one another until two agree; the finest is returned. Its stated error
+    is their difference and its own tolerance, for marches may agree that take the same steps.
     Sources: J. Chen, W. E, Y. Luo, The random feature method for time-dependent problems (2023), arXiv 2304.06913;
     C. Datar et al., Solving partial differential equations with sampled neural networks (2024), arXiv 2405.20836.
 
     Args:
         problem: one that ``refusal`` accepts.
         tolerance: of the held-out residual, scaled to an error of the fields and relative to each field's greatest
-            value, and of the relative root mean square difference of two marches.
+            value, and of the stated error, relative in the root mean square.
         seed: of the phases and of the points held out.
         clock: told the share of a march that is done, and values by name.
         coefficients: the most at one instant, all fields together.
@@ -69,8 +70,7 @@ def march(problem: Residual, tolerance: float, seed: int, clock: Clock, coeffici
     """
     system, local = Semilinear(problem), max(tolerance, FIRST)
     best: Outcome | None = None
-    error, marches, reason = math.inf, 0, ""
-    cost = np.full(2, math.inf)
+    error, marches, reason, cost = math.inf, 0, "", np.full(2, math.inf)
     while best is None or not reason:
         begin = time.perf_counter()
         try:
@@ -84,7 +84,8 @@ def march(problem: Residual, tolerance: float, seed: int, clock: Clock, coeffici
         now = Outcome(_lines_answer.remake(problem, state), state, _notes(made, state))
         spent = np.array([time.perf_counter() - begin, sum(i.coefficients.size for i in made.intervals)])
         ahead, cost = spent * np.maximum(GROWTH, spent / cost), spent
-        error = difference(problem, best.function, now.function, seed, SAMPLE) if best else error
+        if best:
+            error = difference(problem, best.function, now.function, seed, SAMPLE) + local
         best, marches = now, marches + 1
         reasons = {
             "tolerance": error <= tolerance,
