@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.linalg import get_blas_funcs
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim import Optimizer
@@ -23,13 +24,13 @@ BENT = 0.75
 
 @dataclass(frozen=True)
 class Linearisation:
-    """Residuals near one point, ``r(θ + Dδ) ≈ r + J D δ``, with D the inverse lengths of the columns of J.
+    """Residuals near one point, ``r(θ + δ) ≈ r + J δ``, with D the inverse lengths of the columns of J.
 
     Args:
         value: r, shape (n,).
-        jacobian: ``J D``, shape (n, parameters).
+        jacobian: J, shape (n, parameters).
         scale: the diagonal of D.
-        gram: ``DJᵀJD``, or ``JDDJᵀ`` where that is shorter.
+        gram: the lower triangle of ``DJᵀJD``, or of ``JDDJᵀ`` where that is shorter.
     """
 
     value: Tensor
@@ -39,23 +40,43 @@ class Linearisation:
 
     @classmethod
     def of(cls, value: Tensor, jacobian: Tensor) -> "Linearisation":
-        lengths = jacobian.square().sum(dim=0).sqrt()
-        scale = 1 / lengths.clamp(min=SHORTEST * float(lengths.max()))
-        scaled = jacobian * scale
-        gram = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
-        return cls(value, scaled, scale, gram)
+        if jacobian.shape[0] < jacobian.shape[1]:
+            scale = _inverse(jacobian.square().sum(dim=0))
+            return cls(value, jacobian, scale, gram((jacobian * scale).T))
+        products = gram(jacobian)
+        scale = _inverse(products.diagonal())
+        return cls(value, jacobian, scale, products.mul_(scale).mul_(scale[:, None]))
 
     def solver(self, damping: float) -> Callable[[Tensor], Tensor] | None:
-        """Return the map ``r -> -(DJᵀJD + λ)⁻¹ DJᵀ r``; None where the damped matrix is not positive."""
+        """Return the map ``r -> -D (DJᵀJD + λ)⁻¹ DJᵀ r``; None where the damped matrix is not positive."""
         damped = self.gram.clone()
         damped.diagonal().add_(damping)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if failed:
             return None
-        jacobian = self.jacobian
+        jacobian, scale = self.jacobian, self.scale
         if len(damped) < jacobian.shape[1]:
-            return lambda r: -jacobian.T @ torch.cholesky_solve(r[:, None], factor)[:, 0]
-        return lambda r: -torch.cholesky_solve((jacobian.T @ r)[:, None], factor)[:, 0]
+            return lambda r: -scale.square() * (jacobian.T @ torch.cholesky_solve(r[:, None], factor)[:, 0])
+        return lambda r: -scale * torch.cholesky_solve((scale * (jacobian.T @ r))[:, None], factor)[:, 0]
+
+
+def _inverse(squares: Tensor) -> Tensor:
+    """Return the inverse lengths of columns, of short ones as if they were longer."""
+    lengths = squares.sqrt()
+    return 1 / lengths.clamp(min=SHORTEST * float(lengths.max()))
+
+
+def gram(columns: Tensor) -> Tensor:
+    """Return the lower triangle of ``AᵀA``, on a CPU for half the work of the whole.
+
+    Args:
+        columns: A, shape (n, m).
+    """
+    if columns.device.type != "cpu":
+        return columns.T @ columns
+    transposed, rows = (False, columns) if columns.is_contiguous() else (True, columns.T.contiguous())
+    (product,) = get_blas_funcs(["syrk"], [rows.numpy()])
+    return torch.from_numpy(product(1.0, rows.numpy().T, trans=transposed).T)
 
 
 class LevenbergMarquardt(Optimizer):
@@ -93,7 +114,7 @@ class LevenbergMarquardt(Optimizer):
             gain, there, after = self._trial(residuals, here, near, solve) if solve else (-1.0, here, value)
             if solve and gain > 0:
                 state["damping"] = max(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), least)
-                self._chords(residuals, there, after, near.scale, solve)
+                self._chords(residuals, there, after, solve)
                 return True
             damping, growth = max(damping, least) * growth, growth * 2
         vector_to_parameters(here, self._trained)
@@ -107,25 +128,23 @@ class LevenbergMarquardt(Optimizer):
         value = near.value
         step = solve(value)
         slope = near.jacobian @ step
-        vector_to_parameters(here + PROBE * near.scale * step, self._trained)
+        vector_to_parameters(here + PROBE * step, self._trained)
         curvature = 2 / PROBE * ((residuals(False)[0] - value) / PROBE - slope)
         acceleration = solve(curvature)
-        if not 2 * acceleration.norm() <= BENT * step.norm():
+        if not 2 * (acceleration / near.scale).norm() <= BENT * (step / near.scale).norm():
             return -1.0, here, value
-        there = here + near.scale * (step + acceleration / 2)
+        there = here + step + acceleration / 2
         vector_to_parameters(there, self._trained)
         after, _ = residuals(False)
         loss = value.square().sum()
         foreseen = loss - (value + slope).square().sum()
         return float((loss - after.square().sum()) / foreseen), there, after
 
-    def _chords(
-        self, residuals: Residuals, here: Tensor, value: Tensor, scale: Tensor, solve: Callable[[Tensor], Tensor]
-    ) -> None:
+    def _chords(self, residuals: Residuals, here: Tensor, value: Tensor, solve: Callable[[Tensor], Tensor]) -> None:
         """Take further steps with one factorisation while the loss falls to less than half each time."""
         loss = value.square().sum()
         for _ in range(self.param_groups[0]["chords"]):
-            there = here + scale * solve(value)
+            there = here + solve(value)
             vector_to_parameters(there, self._trained)
             value, _ = residuals(False)
             new = value.square().sum()
