@@ -13,8 +13,9 @@ from sciml.pde.domains import Box
 from sciml.pde.fields import laplacian
 from sciml.problem import Variable
 from sciml.references import reference_file
-from sciml.views.residual import Residual
+from sciml.views.residual import Residual, Singularity
 
+from ._scraper import corner
 from ._stored import stored_fields
 
 Lid = Literal["uniform", "parabolic"]
@@ -26,6 +27,9 @@ STORED = {
 """By lid and Reynolds number, the checksum of the reference and its relative error."""
 CORNER = 0.1
 """Fields are scored so far from the two corners where the lid meets a wall."""
+
+INERTIAL = 200
+"""The greatest Reynolds number at which the corners' second term, by Re r larger than the first, is of help."""
 
 
 class Cavity(Residual):
@@ -80,6 +84,22 @@ class Cavity(Residual):
             *walls,
             Observed("p", np.full((1, 2), 0.5), np.zeros(1), "level"),
         )
+
+    def singularities(self) -> Sequence[Singularity]:
+        if self.lid != "uniform":
+            return ()
+        return (
+            Singularity((0.0, 1.0), lambda x, y: self._corner(x, 1 - y, 1)),
+            Singularity((1.0, 1.0), lambda x, y: self._corner(1 - x, 1 - y, -1)),
+        )
+
+    def _corner(self, along, off, away: int):
+        """Return the flow near a corner from which the lid slides away, 1, or into which it slides, -1."""
+        flow = corner(along, off)
+        stream, pressure = -flow.stream, away * flow.pressure / self.reynolds
+        if self.reynolds <= INERTIAL:
+            stream, pressure = stream - away * self.reynolds * flow.inertial_stream, pressure + flow.inertial_pressure
+        return stream.y, -stream.x, pressure
 
     def scored(self, points: np.ndarray) -> np.ndarray:
         return np.hypot(np.minimum(points[:, 0], 1 - points[:, 0]), 1 - points[:, 1]) > CORNER

@@ -32,6 +32,7 @@ class Abs(sympy.Function):
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "arcsin": sympy.asin, "arccos": sympy.acos,
     "arctan": sympy.atan, "asin": sympy.asin, "acos": sympy.acos, "atan": sympy.atan,
+    "arctan2": sympy.atan2, "atan2": sympy.atan2,
     "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "arcsinh": sympy.asinh, "asinh": sympy.asinh,
     "exp": sympy.exp, "log": sympy.log, "sqrt": sympy.sqrt, "erf": sympy.erf, "special_erf": sympy.erf,
     "abs": Abs, "absolute": Abs, "sign": Sign, "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
@@ -86,6 +87,7 @@ _NAMES = (
     "asin",
     "acos",
     "atan",
+    "atan2",
     "sinh",
     "cosh",
     "tanh",

@@ -70,6 +70,20 @@ class Unknown:
     unit: str = "1"
 
 
+@dataclass(frozen=True)
+class Singularity:
+    """What is known of the fields near a point where they are not smooth.
+
+    Args:
+        at: the point, shape (axes,).
+        fields: takes coordinates by name and returns an expression for each field, on the whole domain; fields less
+            these are smoother. It need not have a value at the point itself.
+    """
+
+    at: tuple[float, ...]
+    fields: Callable[..., Sequence[Any]]
+
+
 class Residual(Problem):
     """Fields on a domain obey ``equations = 0`` inside and ``conditions`` on parts of it.
 
@@ -93,6 +107,10 @@ class Residual(Problem):
     @abstractmethod
     def conditions(self) -> Sequence[Condition]:
         """Return the initial, boundary, periodic and observed conditions."""
+
+    def singularities(self) -> Sequence[Singularity]:
+        """Return where and how the fields are singular, as far as it is known; some solvers seek the rest alone."""
+        return ()
 
     @abstractmethod
     def reference(self, points: np.ndarray) -> np.ndarray:

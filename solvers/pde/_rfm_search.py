@@ -37,6 +37,10 @@ HELD_OUT = 400
 """Points held out are as many as training takes for so many features."""
 NEAR = 0.5
 """Newton starts from fits with a residual below this."""
+LOOSE = 1e-4
+"""Tolerances for which normal equations, which lose half the digits, will do."""
+WINDOW = 6
+"""Of the line search where fields are singular."""
 COMPARED = 4
 """Newton steps from the best fit so far; the next fit goes on from there."""
 
@@ -100,7 +104,9 @@ class Search:
         self.system, self.tolerance, self.seed, self.most, self._report = system, tolerance, seed, most, report
         self.patient = patient
         self.held = system.sample(HELD_OUT, seed + 1)
-        self.lowest = tuple(min(max(LOWEST, b), HIGHEST) for b in data_bandwidths(system, self.held))
+        self.rough = bool(system.problem.singularities())
+        known = data_bandwidths(system, [] if self.rough else self.held)  # what singular parts leave over has no scale
+        self.lowest = tuple(min(max(LOWEST, b), HIGHEST) for b in known)
         self.best: Fit | None = None
         self.failure: SolveError | None = None
         self.stopped: str | None = None
@@ -247,11 +253,12 @@ class Search:
         features = Features.draw(system.problem.region.bounds, count, bandwidths, generator, system.periodic)
         if count not in self._groups:
             self._groups[count] = system.sample(count, self.seed)
-        method = GaussNewton(system, self._groups[count], features)
+        loose = self.tolerance >= LOOSE
+        method = GaussNewton(system, self._groups[count], features, loose, WINDOW if self.rough else 1)
         near = start if start and start.score < NEAR else None
         try:
             with np.errstate(all="ignore"):
-                found, taken = method.run(near and near.expansion, COMPARED if near else STEPS)
+                found, taken = method.run(near and near.expansion, COMPARED if near and not self.rough else STEPS)
         except (SolveError, np.linalg.LinAlgError) as error:
             self.failure = error if isinstance(error, SolveError) else SolveError(f"least squares failed: {error}")
             return None

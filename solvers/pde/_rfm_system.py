@@ -1,15 +1,16 @@
 """Residual problems as nonlinear least squares for the coefficients of features and the numbers that are sought."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from sciml.pde.conditions import Observed, Periodic
-from sciml.pde.domains import Faces, Part
+from sciml.pde.domains import Box, Faces, Part, Points, Scattered
 from sciml.pde.expressions import differentiate
 from sciml.pde.fields import Derivative, Relation, symbol
+from sciml.pde.subset import Subset
 from sciml.views.residual import Residual, Term
 
 from ._features import Features, Order
@@ -126,10 +127,19 @@ class System:
         groups = []
         for part, statements in self.parts.values():
             count = self._count(part, statements, features)
-            drawn = part.sample(count, generator, "sobol", torch.float64)
+            drawn = self._gathered(part, part.sample(count, generator, "sobol", torch.float64))
             arguments = {k: v.numpy() for k, v in drawn.arguments(self.problem.region.axes).items()}
             groups.append(Group(tuple(statements), drawn.coordinates.numpy(), arguments))
         return groups
+
+    def _gathered(self, part: Part, drawn: Points) -> Points:
+        """Return points of a box, where fields are singular closer together towards its sides, as Chebyshev's are."""
+        region = self.problem.region
+        if not (self.problem.singularities() and isinstance(region, Box)) or isinstance(part, (Scattered, Subset)):
+            return drawn
+        low, high = torch.as_tensor(region.bounds.T)
+        share = (1 - torch.cos(torch.pi * (drawn.coordinates - low) / (high - low))) / 2
+        return replace(drawn, coordinates=low + (high - low) * share)
 
     def rows(self, features: int) -> int:
         """Return about how many rows there are for so many features of each field."""

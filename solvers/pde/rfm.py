@@ -10,6 +10,7 @@ from annotated_types import Ge, Interval
 from sciml.clock import Clock
 from sciml.errors import SolveError
 from sciml.pde.conditions import Observed
+from sciml.pde.singular import split
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.residual import Residual
@@ -19,6 +20,7 @@ from ._features import Features
 from ._interval import CONFIDENCE, quantile, stated
 from ._rfm_search import FEWEST, Fit, Search
 from ._rfm_system import Expansion, System
+from ._rfm_widening import Widening
 
 Notes = dict[str, float | str]
 BLOCK = 4096
@@ -76,6 +78,12 @@ class RFM(Solver[Residual]):
         return None
 
     def solve(self, problem: Residual, context: Context) -> Solution:
+        return split(problem, lambda smooth: self._solve(smooth, context))
+
+    def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
+        return split(problem, lambda smooth: self._restore(smooth, state))
+
+    def _solve(self, problem: Residual, context: Context) -> Solution:
         clock, most = Clock(context), context.training.max_steps
         if _lines.refusal(problem) is None:
             found = _lines.march(problem, self.tolerance, context.seed, clock, BY_LINES * self.coefficients, most)
@@ -91,7 +99,8 @@ class RFM(Solver[Residual]):
                 return "max_seconds"
             return "max_steps" if most is not None and search.best and search.fits >= most else None
 
-        search = Search(System(problem), self.tolerance, context.seed, self.coefficients, report, patient=not marching)
+        kind = Widening if problem.singularities() else Search
+        search = kind(System(problem), self.tolerance, context.seed, self.coefficients, report, patient=not marching)
         fit, reason = search.run()
         notes = _notes(problem, fit, search, reason)
         if not marching or search.met(fit) or search.stopped:
@@ -109,7 +118,7 @@ class RFM(Solver[Residual]):
             return _on_the_whole(problem, fit, notes)
         return _marched(problem, "cells_", found, {"global_held_out_residual": fit.held_out})
 
-    def restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
+    def _restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
         for prefix, module in MARCHES.items():
             arrays = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
             if arrays:
