@@ -58,7 +58,7 @@ class Split:
         return twin
 
     def whole(self, solution: Solution) -> Solution:
-        """Return the problem's solution for one of the remainder; where singular parts are infinite they are left out."""
+        """Return the problem's solution for one of the remainder; infinite singular parts are left out."""
         singular = [Relation(self.parts[f], {}, self.axes) for f in self.fields]
 
         def function(points: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The search for features of a remainder that singular parts leave over."""
 
-import itertools
 import math
 
 from sciml.errors import SolveError
@@ -19,32 +18,32 @@ class Widening(Search):
     """Takes ever more features of ever wider bands, alike along all axes, while the held-out residual falls.
 
     A remainder is smooth but for a point or two: it has no band of its own to be found with few features, and varies
-    as fast along one axis as along the other. Newton starts from zero for each number of features, since fits with
-    fewer may lie near another solution of theirs alone.
+    as fast along one axis as along the other. With the fewest features Newton starts from zero for each band, since
+    the narrowest may lie near a solution of theirs alone.
     """
 
     def run(self) -> tuple[Fit, str]:
         most = self.most // len(self.system.fields)
         count, best = min(START // len(self.system.fields), most), None
-        found = self._swept(count, NARROWEST, WIDER**2, warm=False)
+        found = self._swept(count, NARROWEST, WIDER**2, None)
         while found:
             best = found if best is None or found.score < best.score else best
             if self.done or count == most:
                 return self._ended("coefficients")
-            before, count = count, min(2 * count, most)
-            found = self._swept(count, found.bandwidths[0] * math.sqrt(count / before), WIDER, warm=True)
+            before, count = count, most if 3 * count > most else 2 * count
+            found = self._swept(count, found.bandwidths[0] * math.sqrt(count / before), WIDER, found)
         if best is None:
             raise self.failure or SolveError("no bandwidth gave a finite solution")
         return self._ended("stagnation")
 
-    def _swept(self, count: int, lowest: float, factor: float, warm: bool) -> Fit | None:
+    def _swept(self, count: int, lowest: float, factor: float, start: Fit | None) -> Fit | None:
         """Return the best fit by so many features, of bands widened from the lowest on until the residual rises."""
-        axes, best, worse = len(self.system.problem.region.axes), None, 0
-        for k in itertools.count():
-            if self.done or worse == (1 if warm else 2):
-                return best
-            found = self._fit((lowest * factor**k,) * axes, count, best if warm else None)
+        axes, best, worse, wide = len(self.system.problem.region.axes), None, 0, lowest
+        while not self.done and worse < (1 if start else 2):
+            found = self._fit((wide,) * axes, count, start and (best or start))
             if found is None or (best and found.score >= best.score):
                 worse += 1
             else:
                 best, worse = found, 0
+            wide *= factor
+        return best
