@@ -49,9 +49,11 @@ class RFM(Solver[Residual]):
     Source: J. Chen, X. Chi, W. E, Z. Yang, Bridging traditional and machine learning-based algorithms for solving
     PDEs: the random feature method (2022), arXiv 2207.13380.
 
+    Where a problem knows singular parts of its fields, features make up the rest, in bands as wide as gains show.
+
     Args:
         tolerance: of every equation's and condition's residual at points held out, relative to the size of what it
-            adds up; of measurements, at their points.
+            adds up; of measurements, at their points. From 1e-4 on normal equations take the place of QR.
         coefficients: the most for the whole domain, all fields together; a hundred times as many at one instant where
             those of a periodic box are marched, which needs no matrix.
     """
