@@ -136,7 +136,7 @@ class Waves(ABC):
 
     @abstractmethod
     def left_out(self, coefficients: np.ndarray, t: float) -> np.ndarray:
-        """Return an estimate of the greatest value that too few modes leave out, shape (fields,)."""
+        """Return an estimate of what too few modes leave out of each field, shape (fields,)."""
 
     @abstractmethod
     def finer(self, coefficients: np.ndarray, t: float) -> Self:
