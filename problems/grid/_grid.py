@@ -11,7 +11,8 @@ import torch
 from annotated_types import Ge
 
 from sciml.grid.balance import newton
-from sciml.grid.powerflow import PowerFlow, PowerGrid
+from sciml.grid.powerflow import PowerFlow
+from sciml.grid.powergrid import PowerGrid
 from sciml.parameters import Count, NonNegative
 from sciml.problem import Table, Variable
 from sciml.solution import Solution

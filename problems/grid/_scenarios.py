@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sciml.grid.powerflow import PowerFlow, PowerGrid
+from sciml.grid.powerflow import PowerFlow
+from sciml.grid.powergrid import PowerGrid
 
 
 @dataclass(frozen=True)
