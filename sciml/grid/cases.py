@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,8 +165,11 @@ def from_pandapower(net: "pandapowerNet") -> PowerGrid:
     branch = branch[(branch[:, [_FROM, _TO]] < len(alive["bus"])).all(axis=1)]
     if branch[:, _ASYMMETRY].any():
         raise UserError("an impedance of the net differs by direction; give it the same values both ways")
-    numbers = _numbers(net, net["_pd2ppc_lookups"]["bus"], len(alive["bus"]))
-    return from_case(alive["baseMVA"], alive["bus"], branch, alive["gen"], numbers, branch[:, _CONDUCTANCE])
+    place = net["_pd2ppc_lookups"]["bus"]
+    numbers = _numbers(net, place, len(alive["bus"]))
+    grid = from_case(alive["baseMVA"], alive["bus"], branch, alive["gen"], numbers, branch[:, _CONDUCTANCE])
+    dead = net.bus.index[net.bus.in_service & (place[net.bus.index] >= len(numbers))]
+    return replace(grid, left_out=tuple(map(str, dead)))
 
 
 def _require_sound(net: "pandapowerNet") -> None:

@@ -61,6 +61,7 @@ class PowerGrid:
         load: P + jQ in MVA, what unregulated generators supply taken off, shape (loads,).
         slack: the bus that makes up for losses.
         generators: of them one at least at the slack.
+        left_out: names of buses in service that are not in the grid, being without a way to the slack.
 
     Raises:
         UserError: an array that is not finite, an impedance of zero, a bus cut off from the slack, or no
@@ -82,6 +83,7 @@ class PowerGrid:
     load: np.ndarray
     slack: int
     generators: Generators
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         at, named = self.numbers[self.generators.bus], np.array(self.branches)
