@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval
 from sciml.grid.balance import newton
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
-from sciml.grid.scenarios import Scenarios, Spread, draw
+from sciml.grid.scenarios import Scenarios, Spread, draw, perturbed
 from sciml.parameters import Count, NonNegative
 from sciml.problem import Complaint, Table, Variable
 from sciml.solution import Solution
@@ -23,7 +23,7 @@ from sciml.views.pairs import Pairs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TRAIN, _TEST, _SHIFTED, _WITHHELD = 0, 1, 2, 3
+_TRAIN, _TEST, _SHIFTED, _WITHHELD, _LINES = 0, 1, 2, 3, 4
 
 Outages = tuple[Annotated[int, Ge(0)], ...]
 Share = Annotated[float, Interval(ge=0, lt=1)]
@@ -71,6 +71,7 @@ class LoadFlow(Graph, Pairs):
             one stand beside those on any.
         growth: by how much the shifted scenarios' loads and generation exceed the nominal ones, as a fraction.
         persistence: correlation of the logarithms of loads with those of the scenario before.
+        line_spread: standard deviation of the logarithm of each branch's r, x and b, drawn once.
         seed: of the scenarios; those to train on and to score on are drawn apart.
     """
 
@@ -91,6 +92,7 @@ class LoadFlow(Graph, Pairs):
         withheld: Share = 0.0,
         growth: NonNegative = 0.1,
         persistence: Share = 0.0,
+        line_spread: NonNegative = 0.0,
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.train = train
@@ -100,6 +102,7 @@ class LoadFlow(Graph, Pairs):
         self.test_outages = test_outages
         self.withheld = withheld
         self.growth = growth
+        self.line_spread = line_spread
         self.seed = seed
 
     @abstractmethod
@@ -109,7 +112,8 @@ class LoadFlow(Graph, Pairs):
     @cached_property
     def flow(self) -> PowerFlow:
         """The load flow in float64."""
-        return PowerFlow(self.grid())
+        grid, rng = self.grid(), np.random.default_rng([self.seed, _LINES])
+        return PowerFlow(perturbed(grid, self.line_spread, rng) if self.line_spread else grid)
 
     def balance(self, real: torch.dtype = torch.float64) -> PowerFlow:
         return PowerFlow(self.flow.grid, real)

@@ -34,6 +34,7 @@ class Grid(LoadFlow):
         withheld: share of the branches that are never out in training.
         growth: by how much the shifted scenarios' loads and generation exceed the nominal ones, as a fraction.
         persistence: correlation of the logarithms of loads with those of the scenario before.
+        line_spread: standard deviation of the logarithm of each branch's r, x and b, drawn once.
         seed: of the scenarios; those to train on and to score on are drawn apart.
     """
 
@@ -53,11 +54,12 @@ class Grid(LoadFlow):
         withheld: Share = 0.0,
         growth: NonNegative = 0.1,
         persistence: Share = 0.0,
+        line_spread: NonNegative = 0.0,
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(
             train, test, load_spread, common_spread, generation_spread, voltage_spread, train_outages, test_outages,
-            withheld, growth, persistence, seed,
+            withheld, growth, persistence, line_spread, seed,
         )  # fmt: skip
         self.case = case
         self._given: PowerGrid | None = None

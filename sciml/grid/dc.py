@@ -31,7 +31,7 @@ def susceptances(grid: PowerGrid) -> tuple[Pattern, csr_array]:
 def dc_angles(grid: PowerGrid, injection: np.ndarray, status: np.ndarray, loss_passes: int = 0) -> np.ndarray:
     """Return the angles of the DC load flow, in rad, shape (n, buses), zero at the slack.
 
-    Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i - losses
+    Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i - losses,  b = x / ((r² + x²) tap)
 
     Args:
         grid: the arrays.
@@ -40,14 +40,23 @@ def dc_angles(grid: PowerGrid, injection: np.ndarray, status: np.ndarray, loss_p
         loss_passes: how often losses are estimated, as r f² from the flows f before, half at each end.
     """
     pattern, linear = susceptances(grid)
-    susceptance = status * grid.susceptance
+    susceptance = status * np.imag(-1 / grid.impedance) / abs(grid.tap)
+    incidence = _incidence(grid)
     shift = np.angle(grid.tap)
     values = (linear @ susceptance.T).T
     free = np.arange(len(grid.numbers)) != grid.slack
     angles, losses = np.zeros_like(injection), np.zeros_like(status)
     for _ in range(loss_passes + 1):
-        balance = injection + (grid.incidence.T @ (susceptance * shift).T).T
-        balance -= (abs(grid.incidence).T @ losses.T).T / 2
+        balance = injection + (incidence.T @ (susceptance * shift).T).T
+        balance -= (abs(incidence).T @ losses.T).T / 2
         angles[:, free] = solve_blocks(pattern, values, balance[:, free])
-        losses = np.real(grid.impedance) * (susceptance * ((grid.incidence @ angles.T).T - shift)) ** 2
+        losses = np.real(grid.impedance) * (susceptance * ((incidence @ angles.T).T - shift)) ** 2
     return angles
+
+
+def _incidence(grid: PowerGrid) -> csr_array:
+    """Return +1 at each branch's source, -1 at its target, shape (branches, buses)."""
+    branches = np.arange(len(grid.source))
+    entries = np.r_[np.ones(len(branches)), -np.ones(len(branches))]
+    places = np.r_[branches, branches], np.r_[grid.source, grid.target]
+    return csr_array((entries, places), (len(branches), len(grid.numbers)))

@@ -232,23 +232,29 @@ class PowerGrid:
         ends = voltages[:, np.stack([self.source, self.target])]
         return ends, np.einsum("bij,njb->nib", self.admittances, ends) * status[:, None]
 
-    def mismatch(self, inputs: np.ndarray, voltages: np.ndarray) -> np.ndarray:
-        """Return what each bus lacks, P + jQ in p.u., shape (n, buses).
+    def lack(self, inputs: np.ndarray, voltages: np.ndarray) -> np.ndarray:
+        """Return what flows off each bus beyond what is supplied, P + jQ in p.u., shape (n, buses).
 
-        No active power is lacking at the slack, and no reactive power where a generator holds the voltage.
+        Where a generator holds the voltage this is its reactive power, at the slack the active power also.
 
         Args:
             inputs: scenarios, shape (n, inputs).
             voltages: complex, in p.u., shape (n, buses).
         """
         p_load, q_load, generation, _, status = self.split(inputs)
-        lack = -voltages * (self.shunt * voltages).conj()
-        lack[:, self.loads] -= (p_load + 1j * q_load) / self.base
-        lack[:, self.regulated[1:]] += generation / self.base
+        lack = voltages * (self.shunt * voltages).conj()
+        lack[:, self.loads] += (p_load + 1j * q_load) / self.base
+        lack[:, self.regulated[1:]] -= generation / self.base
         flows = self.flows(voltages, status) / self.base
+        branches = np.arange(len(self.source))
         for end, buses in enumerate((self.source, self.target)):
-            lack -= (csr_array((np.ones(len(buses)), (buses, np.arange(len(buses)))), (lack.shape[1], len(buses)))
-                     @ flows[:, end].T).T  # fmt: skip
+            sums = csr_array((np.ones(len(buses)), (buses, branches)), (lack.shape[1], len(buses)))
+            lack += (sums @ flows[:, end].T).T
+        return lack
+
+    def mismatch(self, inputs: np.ndarray, voltages: np.ndarray) -> np.ndarray:
+        """Return ``lack`` where no generator makes up for it, shape (n, buses)."""
+        lack = self.lack(inputs, voltages)
         lack[:, self.regulated] = np.real(lack[:, self.regulated])
         lack[:, self.slack] = 0
         return lack
@@ -256,19 +262,6 @@ class PowerGrid:
     def split(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return the sections of scenarios, shape (n, inputs), each of shape (n, width)."""
         return np.split(inputs, np.cumsum(self.sections)[:-1], axis=1)
-
-    @cached_property
-    def susceptance(self) -> np.ndarray:
-        """b = x / ((r² + x²) tap) of each branch in p.u., by which active flow follows angles at the flat profile."""
-        return np.imag(-1 / self.impedance) / abs(self.tap)
-
-    @cached_property
-    def incidence(self) -> csr_array:
-        """+1 at each branch's source, -1 at its target, shape (branches, buses)."""
-        branches = np.arange(len(self.source))
-        entries = np.r_[np.ones(len(branches)), -np.ones(len(branches))]
-        places = np.r_[branches, branches], np.r_[self.source, self.target]
-        return csr_array((entries, places), (len(branches), len(self.numbers)))
 
     def cut_off(self, status: np.ndarray) -> np.ndarray:
         """Return the buses with no way to the slack over branches in service, shape (buses,), bool."""

@@ -1,7 +1,7 @@
 """Random scenarios of a power grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import lfilter
@@ -122,6 +122,19 @@ def states(
         cut = rng.permuted(np.tile(able, (count, 1)), axis=1)[:, :out]
         np.put_along_axis(status, cut, 0.0, axis=1)
     return np.concatenate([p_load, q_load, generation, setpoint, status], axis=1)
+
+
+def perturbed(grid: PowerGrid, deviation: float, rng: np.random.Generator) -> PowerGrid:
+    """Return a grid of other lines: r, x and b of each branch times lognormal factors of mean one.
+
+    Args:
+        grid: the arrays.
+        deviation: standard deviation of the factors' logarithm.
+        rng: the one source of randomness.
+    """
+    r, x, b = np.exp(deviation * rng.standard_normal((3, len(grid.source))) - deviation**2 / 2)
+    impedance = r * np.real(grid.impedance) + 1j * x * np.imag(grid.impedance)
+    return replace(grid, impedance=impedance, charging=b * grid.charging)
 
 
 def _lognormal(rng: np.random.Generator, spread: Spread, deviation: float, shape: tuple[int, int]) -> np.ndarray:
