@@ -15,6 +15,7 @@ from sciml.grid.cases import CASES, from_pandapower, open_case
 from sciml.grid.operation import by_newton, operate, without_generators
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, draw, states
+from sciml.grid.topology import split_bus
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 STILL = Spread(load=0.0, common=0.0, generation=0.0, voltage=0.0)
@@ -175,3 +176,27 @@ def test_other_lines_follow_from_the_seed() -> None:
     assert (grid(0, 0.1).impedance == grid(0, 0.1).impedance).all()
     assert not (grid(0, 0.1).impedance == grid(1, 0.1).impedance).any()
     assert np.isfinite(by_newton(grid(0, 0.1), open_case("ieee14").nominal[None])).all()
+
+
+def test_a_split_bus_agrees_with_pandapower() -> None:
+    def uncouple(net: pandapowerNet) -> None:
+        new = pandapower.create_bus(net, net.bus.vn_kv[3])
+        net.line.loc[3, "to_bus"] = new
+        net.line.loc[6, "from_bus"] = new
+        net.load.loc[net.load.bus == 3, "bus"] = new
+
+    grid = open_case("ieee14")
+    ends = grid.branches[3], grid.branches[6]
+    assert ends == ("2_4", "4_5")
+    split = split_bus(grid, "4", ends, load=True)
+    assert split.numbers[-1] == 15
+    _, expected = solved("ieee14", uncouple)
+    assert np.abs(by_newton(split, split.nominal[None])[0] - expected).max() < 1e-10
+    with pytest.raises(UserError, match="the first bus 4, are cut off from the slack"):
+        split_bus(grid, "4", [b for b in grid.branches if "4" in b.split("_")])
+    with pytest.raises(UserError, match="no branch"):
+        split_bus(grid, "4", ["4_55"])
+    with pytest.raises(UserError, match="branch 1_2 does not end at bus 4"):
+        split_bus(grid, "4", ["1_2"])
+    with pytest.raises(UserError, match="are the slack's"):
+        split_bus(grid, "1", ["1_2"], generators=True)
