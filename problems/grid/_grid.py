@@ -20,6 +20,8 @@ from sciml.solution import Solution
 from sciml.views.graph import Graph
 from sciml.views.pairs import Pairs
 
+from ._grid_variables import VARIABLES
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -273,7 +275,7 @@ class LoadFlow(Graph, Pairs):
             "branch": np.arange(1, len(grid.source) + 1),
             "outages": np.array(self.test_outages),
         }
-        return Table(axes, arrays, _VARIABLES)
+        return Table(axes, arrays, VARIABLES)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
         from ._grid_figures import errors_figure, flows_figure
@@ -283,26 +285,3 @@ class LoadFlow(Graph, Pairs):
         reference = self.branch_flows(known.inputs, known.outputs)
         yield "flows", flows_figure(flows, reference, known.outages, self.train_outages)
         yield "outages", errors_figure(flows, reference, known.outages, self.train_outages)
-
-
-_VARIABLES = {
-    v.name: v
-    for v in (
-        Variable("lines_out", long_name="branches out"),
-        Variable("vm", long_name="voltage magnitude in p.u."),
-        Variable("vm_reference", long_name="voltage magnitude in p.u. by Newton-Raphson"),
-        Variable("va", "degree", "voltage angle"),
-        Variable("va_reference", "degree", "voltage angle by Newton-Raphson"),
-        Variable("flow", "MW", "active power into the branch at from_bus"),
-        Variable("flow_reference", "MW", "active power into the branch at from_bus by Newton-Raphson"),
-        Variable("status", long_name="1 while the branch is in service"),
-        Variable("from_bus", long_name="bus at the branch's first end"),
-        Variable("to_bus", long_name="bus at the branch's other end"),
-        Variable("islanded", long_name="scenarios drawn and set aside because a bus was cut off"),
-        Variable("unsolved", long_name="scenarios set aside because Newton-Raphson did not converge"),
-        Variable("branch", long_name="branch"),
-        Variable("bus", long_name="bus"),
-        Variable("scenario", long_name="scenario"),
-        Variable("outages", long_name="branches out"),
-    )
-}

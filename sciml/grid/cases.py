@@ -1,7 +1,5 @@
 """Grids from elsewhere: the published cases, nets of pandapower, MATPOWER's files."""
 
-import json
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from sciml.errors import UserError, did_you_mean, short
 from sciml.grid.powergrid import Generators, PowerGrid
+from sciml.grid.saved_nets import missing, read_net
 
 if TYPE_CHECKING:
     from pandapower import pandapowerNet
@@ -22,13 +21,6 @@ _CONDUCTANCE, _ASYMMETRY = 23, [21, 22, 24, 25]
 _BUS_TYPE, _PQ, _SLACK, _ISOLATED = 1, 1, 3, 4
 _UNLIMITED = 1e6
 """MW or Mvar from which on a limit is a placeholder."""
-
-_PLAIN = {
-    "pandapower.auxiliary.pandapowerNet",
-    *(f"pandas{module}" for module in (".DataFrame", ".core.frame.DataFrame", ".Series", ".core.series.Series")),
-    *(f"numpy.{name}" for name in ("array", "bool")),
-}
-"""Classes in a saved net that hold data only."""
 
 CASES = {
     "ieee14": "case14",
@@ -66,7 +58,7 @@ def open_case(case: str) -> PowerGrid:
         raise UserError(f"no grid {short(case)}{did_you_mean(case, CASES)} ({expected})")
     if not path.is_file():
         raise UserError(f"no file {short(case)}; expected a MATPOWER file .m, or a net that pandapower.to_json wrote")
-    return from_matpower(path) if path.suffix == ".m" else _saved(path)
+    return from_matpower(path) if path.suffix == ".m" else from_pandapower(read_net(path))
 
 
 def published(name: str) -> PowerGrid:
@@ -81,53 +73,8 @@ def published(name: str) -> PowerGrid:
     try:
         import pandapower.networks
     except ImportError:
-        raise _missing(name, "pandapower") from None
+        raise missing(name, "pandapower") from None
     return from_pandapower(getattr(pandapower.networks, CASES[name])())
-
-
-def _missing(what: str, package: str) -> UserError:
-    return UserError(f"{what} needs {package}, which is not installed; run pip install -e '.[grid]'")
-
-
-def _saved(path: Path) -> PowerGrid:
-    try:
-        from pandapower import from_json_string, pandapowerNet
-    except ImportError:
-        raise _missing(path.name, "pandapower") from None
-    try:
-        text = path.read_text(encoding="utf-8")
-        foreign = sorted(set(_classes(json.loads(text))) - _PLAIN)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON text: {error}; write it by pandapower.to_json") from None
-    if foreign:  # pandapower would import the module that a file names, and call what it finds there
-        raise UserError(f"{path} holds an object of class {foreign[0]}; expected tables only, remove it from the net")
-    try:
-        net = from_json_string(text)
-    except Exception as error:  # whatever a broken file makes of pandapower's reader
-        raise UserError(f"{path} holds no net of pandapower: {type(error).__name__}: {error}") from None
-    if not isinstance(net, pandapowerNet):
-        raise UserError(f"{path} holds no net of pandapower; write it by pandapower.to_json")
-    return from_pandapower(net)
-
-
-def _classes(value: Any) -> Iterator[str]:
-    """Yield the classes that a parsed JSON text asks for, also in texts within it."""
-    match value:
-        case dict():
-            if "_module" in value or "_class" in value:
-                yield f"{value.get('_module')}.{value.get('_class')}"
-            for inner in value.values():
-                yield from _classes(inner)
-        case list():
-            for inner in value:
-                if isinstance(inner, (dict, list, str)):
-                    yield from _classes(inner)
-        case str() if value.lstrip()[:1] in ("{", "["):
-            try:
-                inner = json.loads(value)
-            except ValueError:
-                return
-            yield from _classes(inner)
 
 
 def from_pandapower(net: "pandapowerNet") -> PowerGrid:
@@ -148,7 +95,7 @@ def from_pandapower(net: "pandapowerNet") -> PowerGrid:
         from pandapower.auxiliary import _add_ppc_options
         from pandapower.pd2ppc import _pd2ppc
     except ImportError:
-        raise _missing("a net", "pandapower") from None
+        raise missing("a net", "pandapower") from None
     net = deepcopy(net)
     _require_sound(net)
     net["_options"] = {}
@@ -213,7 +160,7 @@ def from_matpower(path: Path) -> PowerGrid:
     try:
         from matpowercaseframes import CaseFrames
     except ImportError:
-        raise _missing(path.name, "matpowercaseframes") from None
+        raise missing(path.name, "matpowercaseframes") from None
     try:
         frames: Any = CaseFrames(str(path))
         base, tables = float(frames.baseMVA), [frames.bus, frames.branch, frames.gen]

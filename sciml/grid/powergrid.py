@@ -175,10 +175,7 @@ class PowerGrid:
             *(Variable(f"q_load_bus{i}", "Mvar", f"reactive load at bus {i}") for i in loads),
             *(Variable(f"p_gen_bus{i}", "MW", f"active generation at bus {i}") for i in regulated[1:]),
             *(Variable(f"vm_set_bus{i}", "1", f"voltage set-point at bus {i} in p.u.") for i in regulated),
-            *(
-                Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, 0 once out")
-                for b in self.branches
-            ),
+            *(Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, else 0") for b in self.branches),
         )
 
     @cached_property
