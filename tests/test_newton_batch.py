@@ -19,6 +19,7 @@ from solvers.grid.dc_newton1 import DCNewton1
 from solvers.grid.newton import Newton
 from solvers.grid.newton_batch import NewtonBatch as Solver
 
+
 @pytest.fixture(scope="module")
 def grid() -> PowerGrid:
     return published("ieee14")

@@ -4,11 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from sciml.grid._lanes import WIDTH, gather, greater_size, load, root, scaled, scatter, splat, store
-
-_COMPILED = {"cache": True, "error_model": "numpy", "nogil": True}
+from sciml.grid._lanes import COMPILED, WIDTH, fixed, gather, greater_size, load, root, scaled, scatter, splat, store
 
 
 class Branches(NamedTuple):
@@ -35,8 +32,8 @@ class Branches(NamedTuple):
     base: float
 
 
-@njit(**_COMPILED)
-def certify(branches, inputs, voltages, v, lack, greatest):  # noqa: ANN001, ANN201
+@njit(**COMPILED)
+def certify(branches, inputs, voltages, v, lack, greatest):
     """Write how far each scenario's voltages miss its equations, in p.u., into ``greatest``.
 
     Branch by branch from the grid's arrays: the balance of P and Q where they must hold, the set-points, and
@@ -56,8 +53,8 @@ def certify(branches, inputs, voltages, v, lack, greatest):  # noqa: ANN001, ANN
     for start in range(0, len(inputs), WIDTH):
         for lane in range(WIDTH):
             rows[lane] = min(start + lane, len(inputs) - 1)
-        places = scaled(to_fixed_tuple(rows, WIDTH), width)
-        at = scaled(to_fixed_tuple(rows, WIDTH), 2 * buses)
+        places = scaled(fixed(rows, WIDTH), width)
+        at = scaled(fixed(rows, WIDTH), 2 * buses)
         for i in range(2 * buses):
             store(lack, i, splat(0.0))
             store(v, i, gather(flat_voltages, at, i))
@@ -89,11 +86,11 @@ def certify(branches, inputs, voltages, v, lack, greatest):  # noqa: ANN001, ANN
                 most = greater_size(most, load(lack, 2 * i) - splat(branches.shunt[i].real) * square)
             if branches.free[i]:
                 most = greater_size(most, load(lack, 2 * i + 1) + splat(branches.shunt[i].imag) * square)
-        scatter(greatest, to_fixed_tuple(rows, WIDTH), 0, most)
+        scatter(greatest, fixed(rows, WIDTH), 0, most)
 
 
-@njit(**_COMPILED)
-def survey(source, target, buses, nominal, inputs, known, islanded, extents):  # noqa: ANN001, ANN201
+@njit(**COMPILED)
+def survey(source, target, buses, nominal, inputs, known, islanded, extents):
     """Flag the scenarios in which a bus is cut off; return the most branches that one of them changes.
 
     Args:

@@ -5,10 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
+COMPILED = {"cache": True, "error_model": "numpy", "nogil": True}
+"""How functions on lanes are compiled."""
+intrinsic: Any = extending.intrinsic  # calls of what it decorates leave the first argument to numba
+fixed: Any = to_fixed_tuple
+"""Return a tuple of an array and its length."""
 WIDTH = 8
 """Scenarios side by side: one register of AVX-512, two of AVX2."""
 

@@ -48,7 +48,9 @@ def ordered(pattern: csr_array) -> np.ndarray:
     graph = csc_array(pattern, dtype=float, copy=True)
     graph.data[:] = -1.0
     graph.setdiag(np.diff(graph.indptr) + 1.0)  # dominates, so that no pivoting disturbs the order
-    return np.argsort(splu(graph, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).perm_c)
+    return np.argsort(
+        splu(graph, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).perm_c
+    )
 
 
 def tape(pattern: csr_array, size: np.ndarray) -> Tape:

@@ -17,7 +17,8 @@ from sciml.grid.powergrid import PowerGrid
 
 if TYPE_CHECKING:
     from sciml.grid._certificate import Branches
-    from sciml.grid._newton_kernel import Circuit, Layout, Work
+    from sciml.grid._newton_blocks import Layout
+    from sciml.grid._newton_kernel import Circuit, Work
 
 _STEPS = 6
 """From the nominal voltages; a scenario that needs more goes on from the DC load flow among others of its kind."""
@@ -180,7 +181,8 @@ class NewtonBatch:
     ) -> None:
         """Solve rows of the inputs in place; iterations of those that do not converge are -1."""
         from sciml.grid._lanes import WIDTH
-        from sciml.grid._newton_kernel import Changes, solve
+        from sciml.grid._newton_blocks import solve
+        from sciml.grid._newton_kernel import Changes
 
         room = 4 * WIDTH * changed + 1
         voltages, iterations, growth = found
@@ -229,7 +231,8 @@ def _branches(grid: PowerGrid) -> "Branches":
 
 def _arranged(grid: PowerGrid) -> "tuple[Circuit, _lu.Tape, Layout]":
     """Return the grid in the order of its elimination."""
-    from sciml.grid._newton_kernel import Circuit, Layout
+    from sciml.grid._newton_blocks import Layout
+    from sciml.grid._newton_kernel import Circuit
 
     buses = len(grid.numbers)
     ends = np.r_[grid.source, grid.target, range(buses)], np.r_[grid.target, grid.source, range(buses)]

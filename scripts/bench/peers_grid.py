@@ -8,7 +8,8 @@ row by row, with each of its Newton algorithms (KLU, the slack distributed or at
 the fastest on the grid that solves every row counts. Ours includes the search for islands and the certificate.
 Seconds are of the processor, the median over repeats.
 
-Voltages are compared with both solved to 1e-9 p.u.
+Voltages are compared with both solved to 1e-10 p.u. Transformers lose their admittance to earth for both: where it is
+capacitive the peer leaves it out (on 118, 300 and 1888 buses), so that the equations would not be the same.
 
 Run ``python scripts/bench/peers_grid.py [--cases ieee14 ieee118] [--repeats 5] [--scenarios 20000]``; the last line
 is JSON. A ratio is the peer's seconds over ours.
@@ -37,7 +38,7 @@ TARGETS = {"ieee14": 5.0, "ieee118": 5.0, "ieee300": 5.0, "pegase1354": 4.0, "rt
 STRETCH = 5.0
 """Microseconds for a certified load flow of 118 buses."""
 AGREE = 1e-9
-TOLERANCE, EXACT = 1e-8, 1e-9
+TOLERANCE, EXACT = 1e-8, 1e-10
 SPREAD = 0.05
 
 
@@ -131,6 +132,7 @@ def measured(case: str, scenarios: int, repeats: int) -> dict[str, dict[str, flo
     import pandapower.networks
 
     net = getattr(pandapower.networks, CASES[case])()
+    net.trafo[["i0_percent", "pfe_kw"]] = 0.0
     grid = from_pandapower(net)
     start = time.perf_counter()
     batch, exact = NewtonBatch(grid, TOLERANCE), NewtonBatch(grid, EXACT)
