@@ -115,6 +115,24 @@ def test_a_matpower_file_gives_the_same_grid(name: str, tmp_path: Path) -> None:
     assert np.allclose(grid.generators.most, known.generators.most)
 
 
+def test_a_matpower_file_is_taken_by_its_numbers(tmp_path: Path) -> None:
+    path = matpower(tmp_path / "case_test.m", "ieee14", lambda n: n + 1)
+    text = path.read_text()
+    for wrong, message in (
+        (text.replace("\t8.0\t", "\t88.0\t", 1), "a branch is at bus 8, which is not in the table"),
+        (text.replace("\t8.0\t", "\t7.0\t", 1), "has a bus number twice"),
+        (text.replace("\t1.0\t3.0\t", "\t1.0\t1.0\t", 1), "the grid has no slack; make one bus of it of type 3"),
+        (text.replace("\t1.0\t3.0\t0.0\t", "\t1.0\t3.0\tNaN\t", 1), "the load at bus 1 is"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(UserError, match=message) as raised:
+            open_case(str(path))
+        assert "\n" not in str(raised.value)
+    path.write_text(text.replace("\t8.0\t2", "\t8.0\t4", 1))  # bus 8 hangs by a single branch
+    alone = open_case(str(path))
+    assert (len(alone.numbers), alone.left_out) == (13, ("8",))
+
+
 def test_a_saved_net_gives_the_same_grid(tmp_path: Path) -> None:
     pandapower.to_json(published("ieee30"), str(tmp_path / "net.json"))
     given = Grid(case=str(tmp_path / "net.json")).flow.grid
@@ -158,7 +176,7 @@ def _cut(net: pandapowerNet) -> None:
     ("change", "message"),
     [
         (_set("ext_grid", "in_service", False), "no slack; add one by"),
-        (_two_slacks, r"2 slack buses \(1, 5\); keep one"),
+        (_two_slacks, r"2 slack buses \(1, 5\); keep one, and make generators of the others"),
         (_no_impedance, "branch 1_2 has impedance zero; merge its buses"),
         (_set("load", "p_mw", np.nan, 3), r"net\.load\.p_mw\[3\] is nan; expected a finite number"),
         (_set("gen", "vm_pu", np.nan), r"net\.gen\.vm_pu\[0\] is nan"),

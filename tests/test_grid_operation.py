@@ -112,6 +112,15 @@ def test_a_scenario_without_load_flow_leaves_the_others_alone() -> None:
     np.testing.assert_allclose(found.voltages[:1], alone.voltages, atol=1e-12)
 
 
+def test_numbers_missing_from_a_scenario_leave_the_others_alone() -> None:
+    grid = open_case("ieee14")
+    inputs = np.tile(grid.nominal, (4, 1))
+    inputs[1, 0] = inputs[2, -1] = np.nan
+    found = by_newton(grid, inputs)
+    assert np.isfinite(found).all(axis=1).tolist() == [True, False, False, True]
+    np.testing.assert_allclose(found[[0, 3]], np.tile(by_newton(grid, inputs[:1]), (2, 1)), atol=1e-13)
+
+
 @pytest.mark.parametrize("out", [0, 1, 2, 4])
 def test_scenarios_have_as_many_branches_out_as_asked(out: int) -> None:
     grid = open_case("ieee57")

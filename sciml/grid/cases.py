@@ -167,18 +167,24 @@ def from_matpower(path: Path) -> PowerGrid:
         bus, branch, generator = (table.to_numpy(dtype=float) for table in tables)
     except Exception as error:  # whatever a broken file makes of the parser
         raise UserError(f"{path} holds no MATPOWER case: {type(error).__name__}: {error}") from None
-    bus = bus[bus[:, _BUS_TYPE] != _ISOLATED]
-    numbers = bus[:, 0].astype(int)
+    named = bus[:, 0].astype(int)
+    if len(np.unique(named)) < len(named):
+        raise UserError(f"{path} has a bus number twice; give every bus its own")
+    for table, columns, kind in ((branch, [_FROM, _TO], "branch"), (generator, [_GENERATOR_BUS], "generator")):
+        if (unknown := ~np.isin(table[:, columns], named)).any():
+            number = int(table[:, columns][unknown][0])
+            raise UserError(f"{path}: a {kind} is at bus {number}, which is not in the table of buses; correct it")
+    alive = bus[:, _BUS_TYPE] != _ISOLATED
+    numbers = named[alive]
     order = np.argsort(numbers)
 
     def counted(table: np.ndarray, columns: list[int]) -> np.ndarray:
-        places = np.searchsorted(numbers[order], table[:, columns]).clip(max=len(numbers) - 1)
-        known = (numbers[order][places] == table[:, columns]).all(axis=1)
-        table = table[known].copy()
-        table[:, columns] = order[places[known]]
+        table = table[np.isin(table[:, columns], numbers).all(axis=1)]
+        table[:, columns] = order[np.searchsorted(numbers[order], table[:, columns])]
         return table
 
-    return from_case(base, bus, counted(branch, [_FROM, _TO]), counted(generator, [_GENERATOR_BUS]), numbers)
+    tables = counted(branch, [_FROM, _TO]), counted(generator, [_GENERATOR_BUS])
+    return replace(from_case(base, bus[alive], *tables, numbers), left_out=tuple(map(str, named[~alive])))
 
 
 def from_case(
@@ -243,7 +249,10 @@ def _slack(bus: np.ndarray, numbers: np.ndarray) -> int:
         raise UserError("the grid has no slack; make one bus of it of type 3")
     if len(found) > 1:
         several = ", ".join(str(n) for n in numbers[found][:5])
-        raise UserError(f"the grid has {len(found)} slack buses ({several}); keep one and make the others generators")
+        raise UserError(
+            f"the grid has {len(found)} slack buses ({several}); keep one, and make generators of the others or take"
+            " their islands out"
+        )
     return int(found[0])
 
 
