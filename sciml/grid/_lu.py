@@ -94,7 +94,7 @@ def _filled(pattern: csr_array) -> list[list[int]]:
     """Return the columns above the diagonal of each row of U, sorted."""
     later = [
         {int(j) for j in pattern.indices[pattern.indptr[i] : pattern.indptr[i + 1]] if j > i}
-        for i in range(pattern.shape[0])
+        for i in range(len(pattern.indptr) - 1)
     ]
     for columns in later:
         if columns:

@@ -249,8 +249,8 @@ def _arranged(grid: PowerGrid) -> "tuple[Circuit, _lu.Tape, Layout]":
     at: dict[tuple[int, int], int] = {}
     for i in range(buses - 1):
         present = set(pattern.indices[pattern.indptr[i] : pattern.indptr[i + 1]].tolist())
-        row = tape.column[tape.start[i] : tape.start[i + 1]].tolist()
-        for k, j in enumerate([*row, *([buses - 1] if buses - 1 in present else [])]):
+        row: list[int] = tape.column[tape.start[i] : tape.start[i + 1]].tolist()
+        for k, j in enumerate(row + [buses - 1] * (buses - 1 in present)):
             if j in present:
                 at[i, j] = len(column)
                 column.append(j)
@@ -264,8 +264,9 @@ def _arranged(grid: PowerGrid) -> "tuple[Circuit, _lu.Tape, Layout]":
     y = np.zeros(len(column) + 1, complex)  # the last one takes what belongs to the slack's row
     np.add.at(y, parts, adds * grid.in_service[:, None])
     np.add.at(y, [at.get((i, i), -1) for i in place.tolist()], grid.shunt)
-    integers = (np.array(a, np.int32) for a in (order, start, column))
-    circuit = Circuit(*integers, y.real[:-1].copy(), y.imag[:-1].copy(), entry.astype(np.int32))
+    order, starts, columns = (np.array(a, np.int32) for a in (order, start, column))
+    g, b = np.real(y[:-1]).copy(), np.imag(y[:-1]).copy()
+    circuit = Circuit(order, starts, columns, g, b, entry.astype(np.int32))
     status = grid.in_service.astype(float)
     layout = Layout(
         float(grid.base), place[grid.loads], place[grid.regulated], sum(grid.sections[:-1]), status,

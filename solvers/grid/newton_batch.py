@@ -35,7 +35,7 @@ class NewtonBatch(Solver[Graph]):
     deterministic = True
     ladder: ClassVar = {"tolerance": (1e-1, 1e-3, 1e-5, 1e-8, 1e-10)}
 
-    def __init__(self, tolerance: Positive = 1e-10, iterations: Annotated[int, Ge(1)] = 20, threads: Count = 1) -> None:
+    def __init__(self, tolerance: Positive = 1e-8, iterations: Annotated[int, Ge(1)] = 20, threads: Count = 1) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
         self.threads = threads
