@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -114,8 +114,13 @@ def entries(group: Group) -> dict[str, Entry]:
     return dict(sorted(found.items()))
 
 
-def find(group: Group, name: str) -> Entry:
+def find(group: Group, name: str, variants: Sequence[str] = ()) -> Entry:
     """Return the problem or solver of a name, or of ``path/to/file.py:Class``.
+
+    Args:
+        group: problem or solver.
+        name: what the user calls it.
+        variants: other names that might have been meant.
 
     Raises:
         UserError: there is none.
@@ -125,7 +130,8 @@ def find(group: Group, name: str) -> Entry:
     known = entries(group)
     if name not in known:
         form = "" if NAME.fullmatch(name) else " (expected letters a-z, digits and _, or path/to/file.py:Class)"
-        raise UserError(f"no {group} {short(name)}{did_you_mean(name, known)}{form} (known: {', '.join(known)})")
+        listed = sorted({*known, *variants})
+        raise UserError(f"no {group} {short(name)}{did_you_mean(name, listed)}{form} (known: {', '.join(listed)})")
     return known[name]
 
 

@@ -2,28 +2,33 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from sciml.grid.balance import newton
-from sciml.grid.powerflow import PowerFlow, PowerGrid
+from sciml.grid.powerflow import PowerFlow
+from sciml.grid.powergrid import PowerGrid
+from sciml.grid.scenarios import Scenarios, Spread, draw, perturbed
 from sciml.parameters import Count, NonNegative
-from sciml.problem import Table, Variable
+from sciml.problem import Complaint, Table, Variable
 from sciml.solution import Solution
 from sciml.views.graph import Graph
 from sciml.views.pairs import Pairs
 
-from ._scenarios import Scenarios, Spread, draw
+from ._grid_variables import VARIABLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TRAIN, _TEST = 0, 1
+_TRAIN, _TEST, _SHIFTED, _WITHHELD, _LINES = 0, 1, 2, 3, 4
+
+Outages = tuple[Annotated[int, Ge(0)], ...]
+Share = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class LoadFlow(Graph, Pairs):
     """Find the voltage at every bus, given loads, generation, voltage set-points and the branches in service.
 
     Solvers train on scenarios without outage and with one, half each; they are scored on others, without
-    outage, with one, and with two, a pair that no training scenario had out. ``flow_error`` is the relative
+    outage, with one, and with two, a pair that no training scenario had out; and apart from these on grown
+    loads, without outage. ``flow_error`` is the relative
     L2 error of the active flows over all of these, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is
     operated by, they vanish with no constant, and they ask for differences of angles, which is harder than
     the angles. The reference is Newton-Raphson to a mismatch of 1e-12 p.u. A scenario in which a bus is cut
@@ -61,10 +67,19 @@ class LoadFlow(Graph, Pairs):
         common_spread: standard deviation of the logarithm of a factor common to all loads and generators.
         generation_spread: standard deviation of each generator's power, as a fraction of its capacity.
         voltage_spread: standard deviation of each voltage set-point, in p.u.
+        train_outages: numbers of branches out in training, an equal share of scenarios each.
+        test_outages: numbers of branches out in the scenarios to score on.
+        withheld: share of the branches that are never out in training, so that scores on an unseen outage of
+            one stand beside those on any.
+        growth: by how much the shifted scenarios' loads and generation exceed the nominal ones, as a fraction.
+        persistence: correlation of the logarithms of loads with those of the scenario before.
+        line_spread: standard deviation of the logarithm of each branch's r, x and b, drawn once.
         seed: of the scenarios; those to train on and to score on are drawn apart.
     """
 
     primary = "flow_error"
+    tolerance: ClassVar = 1e-12
+    """Greatest mismatch of the reference, in p.u."""
 
     def __init__(
         self,
@@ -74,11 +89,22 @@ class LoadFlow(Graph, Pairs):
         common_spread: NonNegative = 0.1,
         generation_spread: NonNegative = 0.1,
         voltage_spread: NonNegative = 0.01,
+        train_outages: Outages = (0, 1),
+        test_outages: Outages = (0, 1, 2),
+        withheld: Share = 0.0,
+        growth: NonNegative = 0.1,
+        persistence: Share = 0.0,
+        line_spread: NonNegative = 0.0,
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.train = train
         self.test = test
-        self.spread = Spread(load_spread, common_spread, generation_spread, voltage_spread)
+        self.spread = Spread(load_spread, common_spread, generation_spread, voltage_spread, persistence)
+        self.train_outages = train_outages
+        self.test_outages = test_outages
+        self.withheld = withheld
+        self.growth = growth
+        self.line_spread = line_spread
         self.seed = seed
 
     @abstractmethod
@@ -88,7 +114,8 @@ class LoadFlow(Graph, Pairs):
     @cached_property
     def flow(self) -> PowerFlow:
         """The load flow in float64."""
-        return PowerFlow(self.grid())
+        grid, rng = self.grid(), np.random.default_rng([self.seed, _LINES])
+        return PowerFlow(perturbed(grid, self.line_spread, rng) if self.line_spread else grid)
 
     def balance(self, real: torch.dtype = torch.float64) -> PowerFlow:
         return PowerFlow(self.flow.grid, real)
@@ -101,20 +128,34 @@ class LoadFlow(Graph, Pairs):
     def outputs(self) -> tuple[Variable, ...]:
         return self.flow.grid.outputs
 
+    def complaints(self) -> Iterator[Complaint]:
+        if left := self.flow.grid.left_out:
+            shown = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
+            yield Complaint(f"{len(left)} buses without a way to the slack are left out ({shown})", fatal=False)
+
     @property
     def structure(self) -> np.ndarray:
         return np.arange(len(self.inputs)) >= len(self.inputs) - len(self.intact)
 
     @property
     def intact(self) -> np.ndarray:
-        return np.ones(len(self.flow.grid.source))
+        return self.flow.grid.in_service.astype(float)
+
+    @cached_property
+    def unseen(self) -> np.ndarray:
+        """The branches that are never out in training, by their places."""
+        branches = np.random.default_rng([self.seed, _WITHHELD]).permutation(len(self.intact))
+        return np.sort(branches[: round(self.withheld * len(branches))])
 
     @cached_property
     def drawn(self) -> dict[str, Scenarios]:
         """The scenarios of each split."""
+        grid, share = self.flow.grid, max(1, self.train // len(self.train_outages))
+        grown = replace(self.spread, growth=self.growth)
         return {
-            "train": draw(self.flow, self.spread, (0, 1), self.train // 2, [self.seed, _TRAIN]),
-            "test": draw(self.flow, self.spread, (0, 1, 2), self.test, [self.seed, _TEST]),
+            "train": draw(grid, self.spread, self.train_outages, share, [self.seed, _TRAIN], self.unseen),
+            "test": draw(grid, self.spread, self.test_outages, self.test, [self.seed, _TEST]),
+            "shifted": draw(grid, grown, (0,), self.test, [self.seed, _SHIFTED]),
         }
 
     def scenarios(self, split: Literal["train", "test"]) -> np.ndarray:
@@ -132,9 +173,14 @@ class LoadFlow(Graph, Pairs):
         """The scenarios on which solutions are scored, with their load flow."""
         return self._solved("test")
 
+    @cached_property
+    def shifted(self) -> Solved:
+        """Scenarios of grown loads, with their load flow."""
+        return self._solved("shifted")
+
     def _solved(self, split: str) -> Solved:
         inputs, outages = self.drawn[split].inputs, self.drawn[split].outages
-        found = newton(self.flow, torch.from_numpy(inputs), tolerance=1e-12)
+        found = newton(self.flow, torch.from_numpy(inputs), self.tolerance, linear=True)
         done = found.converged.numpy()
         unsolved = {int(k): int((~done[outages == k]).sum()) for k in np.unique(outages)}
         return Solved(inputs[done], outages[done], self.flow.outputs(found.state).numpy()[done], unsolved)
@@ -161,34 +207,46 @@ class LoadFlow(Graph, Pairs):
 
     def prepare(self) -> None:
         self.reference  # noqa: B018 - cached
+        self.shifted  # noqa: B018 - cached
 
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
         """Return the scores over all test scenarios, and by number of outages (names ending in n0, n1, n2).
 
         ``flow_error`` (relative L2), ``flow_error_mw`` (mean absolute, MW), ``vm_error`` (root mean square,
-        p.u.), ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.).
+        p.u.), ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.). Names
+        ending in n1_unseen are over outages of a branch withheld from training, in shifted over grown loads.
         """
         known = self.reference
         answer = solution(known.inputs)
-        flows = self.branch_flows(known.inputs, answer), self.branch_flows(known.inputs, known.outputs)
-        mismatch = np.abs(self.mismatch(known.inputs, answer))
-        classes = {"": np.full(len(answer), True)} | {f"_n{k}": known.outages == k for k in (0, 1, 2)}
+        classes = {"": np.full(len(answer), True)} | {f"_n{k}": known.outages == k for k in self.test_outages}
+        if len(self.unseen):
+            out = (known.inputs[:, self.structure] != self.intact)[:, self.unseen].any(axis=1)
+            classes["_n1_unseen"] = (known.outages == 1) & out
         scores = {}
         for suffix, rows in classes.items():
-            flow_error = flows[0][rows] - flows[1][rows]
-            vm_error, va_error = np.split(answer[rows] - known.outputs[rows], 2, axis=1)
-            scores |= {
-                f"flow_error{suffix}": float(np.linalg.norm(flow_error) / np.linalg.norm(flows[1][rows])),
-                f"flow_error_mw{suffix}": float(np.abs(flow_error).mean()),
-                f"vm_error{suffix}": float(np.sqrt((vm_error**2).mean())),
-                f"va_error{suffix}": float(np.sqrt((va_error**2).mean())),
-                f"mismatch_max{suffix}": float(mismatch[rows].max()),
-                f"mismatch_mean{suffix}": float(mismatch[rows].mean()),
-            }
-        return scores
+            scores |= self._errors(known.inputs[rows], answer[rows], known.outputs[rows], suffix)
+        grown = self.shifted
+        return scores | self._errors(grown.inputs, solution(grown.inputs), grown.outputs, "_shifted")
+
+    def _errors(self, inputs: np.ndarray, answer: np.ndarray, truth: np.ndarray, suffix: str) -> dict[str, float]:
+        if not len(inputs):
+            return {}
+        flows = self.branch_flows(inputs, truth)
+        flow_error = self.branch_flows(inputs, answer) - flows
+        vm_error, va_error = np.split(answer - truth, 2, axis=1)
+        mismatch = np.abs(self.mismatch(inputs, answer))
+        return {
+            f"flow_error{suffix}": float(np.linalg.norm(flow_error) / np.linalg.norm(flows)),
+            f"flow_error_mw{suffix}": float(np.abs(flow_error).mean()),
+            f"vm_error{suffix}": float(np.sqrt((vm_error**2).mean())),
+            f"va_error{suffix}": float(np.sqrt((va_error**2).mean())),
+            f"mismatch_max{suffix}": float(mismatch.max()),
+            f"mismatch_mean{suffix}": float(mismatch.mean()),
+        }
 
     def monitor(self, solution: Solution) -> float:
-        return self.score(solution)["flow_error"]
+        known = self.reference
+        return self._errors(known.inputs, solution(known.inputs), known.outputs, "")["flow_error"]
 
     def trivial(self) -> Solution:
         """Return the mean of the outputs of training scenarios."""
@@ -208,16 +266,16 @@ class LoadFlow(Graph, Pairs):
             "status": (branch, status),
             "from_bus": (("branch",), grid.numbers[grid.source]),
             "to_bus": (("branch",), grid.numbers[grid.target]),
-            "islanded": (("outages",), np.array([self.drawn["test"].islanded[k] for k in (0, 1, 2)])),
-            "unsolved": (("outages",), np.array([known.unsolved[k] for k in (0, 1, 2)])),
+            "islanded": (("outages",), np.array([self.drawn["test"].islanded[k] for k in self.test_outages])),
+            "unsolved": (("outages",), np.array([known.unsolved[k] for k in self.test_outages])),
         }
         axes = {
             "scenario": np.arange(len(status)),
             "bus": grid.numbers,
             "branch": np.arange(1, len(grid.source) + 1),
-            "outages": np.arange(3),
+            "outages": np.array(self.test_outages),
         }
-        return Table(axes, arrays, _VARIABLES)
+        return Table(axes, arrays, VARIABLES)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
         from ._grid_figures import errors_figure, flows_figure
@@ -225,28 +283,5 @@ class LoadFlow(Graph, Pairs):
         known = self.reference
         flows = self.branch_flows(known.inputs, solution(known.inputs))
         reference = self.branch_flows(known.inputs, known.outputs)
-        yield "flows", flows_figure(flows, reference, known.outages)
-        yield "outages", errors_figure(flows, reference, known.outages)
-
-
-_VARIABLES = {
-    v.name: v
-    for v in (
-        Variable("lines_out", long_name="branches out"),
-        Variable("vm", long_name="voltage magnitude in p.u."),
-        Variable("vm_reference", long_name="voltage magnitude in p.u. by Newton-Raphson"),
-        Variable("va", "degree", "voltage angle"),
-        Variable("va_reference", "degree", "voltage angle by Newton-Raphson"),
-        Variable("flow", "MW", "active power into the branch at from_bus"),
-        Variable("flow_reference", "MW", "active power into the branch at from_bus by Newton-Raphson"),
-        Variable("status", long_name="1 while the branch is in service"),
-        Variable("from_bus", long_name="bus at the branch's first end"),
-        Variable("to_bus", long_name="bus at the branch's other end"),
-        Variable("islanded", long_name="scenarios drawn and set aside because a bus was cut off"),
-        Variable("unsolved", long_name="scenarios set aside because Newton-Raphson did not converge"),
-        Variable("branch", long_name="branch"),
-        Variable("bus", long_name="bus"),
-        Variable("scenario", long_name="scenario"),
-        Variable("outages", long_name="branches out"),
-    )
-}
+        yield "flows", flows_figure(flows, reference, known.outages, self.train_outages)
+        yield "outages", errors_figure(flows, reference, known.outages, self.train_outages)

@@ -1,9 +1,8 @@
 """The IEEE 14-bus test grid."""
 
-from sciml.errors import UserError
-from sciml.grid.powerflow import PowerGrid
+from sciml.grid.cases import published
+from sciml.grid.powergrid import PowerGrid
 
-from ._case import from_case
 from ._grid import LoadFlow
 
 
@@ -22,10 +21,4 @@ class IEEE14(LoadFlow):
         Raises:
             UserError: pandapower is not installed.
         """
-        try:
-            from pandapower.converter.pypower.to_ppc import to_ppc
-            from pandapower.networks import case14
-        except ImportError:
-            raise UserError("ieee14 needs pandapower, which is not installed; run pip install -e '.[grid]'") from None
-        case = to_ppc(case14(), calculate_voltage_angles=True, init="flat", mode="pf")
-        return from_case(case["baseMVA"], case["bus"], case["branch"], case["gen"])
+        return published("ieee14")

@@ -37,7 +37,7 @@ def choose(group: Group, name: str) -> Choice:
     if name in variants(group):
         entry = find(group, str(read_yaml(CONFIGS / group / f"{name}.yaml")["defaults"][0]))
         return Choice(entry, entry.name, name)
-    entry = find(group, name)
+    entry = find(group, name, variants(group))
     base = entry.name if entry.module else f"{entry.source.node.name.lower()}_of_the_user"
     return Choice(entry, base, base)
 

@@ -53,6 +53,10 @@ class Balance(nn.Module, ABC):
     def start(self, given: Given) -> Tensor:
         """Return a state to start from, its known components set, shape (n, nodes, components)."""
 
+    def linear_start(self, given: Given) -> Tensor:
+        """Return a better state to start from, where a linearised balance gives one, like ``start``."""
+        return self.start(given)
+
     @abstractmethod
     def imbalance(self, state: Tensor, given: Given) -> Tensor:
         """Return what each node lacks, shape (n, nodes, components); zero at every node of a solution."""
@@ -95,7 +99,9 @@ class Iterate:
     converged: Tensor
 
 
-def newton(balance: Balance, inputs: Tensor, tolerance: float = 1e-10, iterations: int = 20) -> Iterate:
+def newton(
+    balance: Balance, inputs: Tensor, tolerance: float = 1e-10, iterations: int = 20, linear: bool = False
+) -> Iterate:
     """Solve the equations of balance by sparse Newton-Raphson from ``balance.start``, side by side.
 
     Args:
@@ -103,9 +109,10 @@ def newton(balance: Balance, inputs: Tensor, tolerance: float = 1e-10, iteration
         inputs: shape (n, inputs).
         tolerance: an instance is done once its greatest imbalance is at most this.
         iterations: the most steps.
+        linear: whether to start from ``balance.linear_start`` instead.
     """
     given = balance.read(inputs)
-    state = balance.start(given)
+    state = balance.linear_start(given) if linear else balance.start(given)
     mismatch = torch.full((len(inputs),), torch.inf, dtype=state.dtype)
     taken = torch.zeros(len(inputs), dtype=torch.long)
     solvable = balance.solvable(given)

@@ -1,104 +1,12 @@
-"""The power grid as arrays, and Kirchhoff's law on it."""
-
-from dataclasses import dataclass
-from functools import cached_property
+"""Kirchhoff's law on a power grid."""
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sciml.grid.balance import Balance, Given, Pattern
-from sciml.problem import Variable
-
-
-@dataclass(frozen=True)
-class PowerGrid:
-    """A power grid in its nominal state; buses and branches are counted from zero.
-
-    A branch is a series impedance between two halves of its charging, behind an ideal transformer at its
-    source.
-
-    Args:
-        base: power of one per unit, in MVA.
-        numbers: what the buses are called, shape (buses,).
-        source: bus at one end of each branch, shape (branches,).
-        target: bus at its other end, shape (branches,).
-        impedance: r + jx in p.u., shape (branches,).
-        charging: b in p.u., both halves together, shape (branches,).
-        tap: ratio · exp(j shift), shape (branches,).
-        shunt: admittance to earth in p.u., shape (buses,).
-        loads: the buses with a load, shape (loads,).
-        load: P + jQ in MVA, shape (loads,).
-        regulated: the buses that hold their voltage, the slack first, shape (regulated,).
-        setpoint: voltage magnitudes there, in p.u., shape (regulated,).
-        generation: active power at all of these but the slack, in MW, shape (regulated - 1,).
-        capacity: the most of it, in MW, shape (regulated - 1,).
-    """
-
-    base: float
-    numbers: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    impedance: np.ndarray
-    charging: np.ndarray
-    tap: np.ndarray
-    shunt: np.ndarray
-    loads: np.ndarray
-    load: np.ndarray
-    regulated: np.ndarray
-    setpoint: np.ndarray
-    generation: np.ndarray
-    capacity: np.ndarray
-
-    @cached_property
-    def branches(self) -> tuple[str, ...]:
-        """Names of the branches: their buses' numbers, and a letter from the second in parallel on."""
-        pairs = [f"{self.numbers[i]}_{self.numbers[j]}" for i, j in zip(self.source, self.target, strict=True)]
-        repeated = [pairs[:k].count(pair) for k, pair in enumerate(pairs)]
-        return tuple(pair + ("" if not r else chr(ord("a") + r)) for pair, r in zip(pairs, repeated, strict=True))
-
-    @property
-    def sections(self) -> tuple[int, ...]:
-        """Widths of a scenario's sections: loads' P and Q, generation, set-points, status of branches."""
-        return len(self.loads), len(self.loads), len(self.generation), len(self.setpoint), len(self.source)
-
-    @property
-    def inputs(self) -> tuple[Variable, ...]:
-        """What a scenario consists of, section by section."""
-        loads, regulated = self.numbers[self.loads], self.numbers[self.regulated]
-        return (
-            *(Variable(f"p_load_bus{i}", "MW", f"active load at bus {i}") for i in loads),
-            *(Variable(f"q_load_bus{i}", "Mvar", f"reactive load at bus {i}") for i in loads),
-            *(Variable(f"p_gen_bus{i}", "MW", f"active generation at bus {i}") for i in regulated[1:]),
-            *(Variable(f"vm_set_bus{i}", "1", f"voltage set-point at bus {i} in p.u.") for i in regulated),
-            *(
-                Variable(f"status_line_{b}", "1", f"1 while branch {b} is in service, 0 once out")
-                for b in self.branches
-            ),
-        )
-
-    @property
-    def outputs(self) -> tuple[Variable, ...]:
-        """What a load flow finds: voltage magnitudes in p.u., then angles in degrees."""
-        return (
-            *(Variable(f"vm_bus{i}", "1", f"voltage magnitude at bus {i} in p.u.") for i in self.numbers),
-            *(Variable(f"va_bus{i}", "degree", f"voltage angle at bus {i}") for i in self.numbers),
-        )
-
-    @property
-    def nominal(self) -> np.ndarray:
-        """The scenario of the nominal state, shape (inputs,)."""
-        return np.concatenate(
-            [
-                np.real(self.load),
-                np.imag(self.load),
-                self.generation,
-                self.setpoint,
-                np.ones(len(self.source)),
-            ]
-        )
+from sciml.grid.dc import dc_angles
+from sciml.grid.powergrid import PowerGrid
 
 
 class PowerFlow(Balance):
@@ -123,16 +31,16 @@ class PowerFlow(Balance):
         super().__init__()
         self.grid = grid
         buses = len(grid.numbers)
-        series = 1 / grid.impedance
-        own = np.concatenate([(series + 0.5j * grid.charging) / abs(grid.tap) ** 2, series + 0.5j * grid.charging])
-        mutual = np.concatenate([-series / grid.tap.conj(), -series / grid.tap])
+        y = grid.admittances
+        own, mutual = np.concatenate([y[:, 0, 0], y[:, 1, 1]]), np.concatenate([y[:, 0, 1], y[:, 1, 0]])
         ends = np.stack([np.r_[grid.source, grid.target], np.r_[grid.target, grid.source]])
         unknown = np.ones((buses, 2), dtype=bool)
         unknown[grid.regulated[0], 0] = False
         unknown[grid.regulated, 1] = False
         self._buffers_from(torch.bool, unknown=unknown)
         self._buffers_from(torch.long, edges=ends, loads=grid.loads, regulated=grid.regulated)
-        self._buffers_from(real, own_g=own.real, own_b=own.imag, mutual_g=mutual.real, mutual_b=mutual.imag)
+        self._buffers_from(real, own_g=np.real(own), own_b=np.imag(own))
+        self._buffers_from(real, mutual_g=np.real(mutual), mutual_b=np.imag(mutual))
         self._buffers_from(real, shunt_g=np.real(grid.shunt), shunt_b=np.imag(grid.shunt))
         self.pattern, entry_of, kept = _pattern(ends, unknown)
         self._buffers_from(torch.long, entry_of=entry_of, kept=kept)
@@ -163,17 +71,20 @@ class PowerFlow(Balance):
 
     def solvable(self, given: Given) -> Tensor:
         """Return which scenarios have no bus cut off from the slack, shape (n,), bool."""
-        n, buses = given["vm"].shape
-        present = given["status"][:, : len(self.grid.source)].cpu().numpy() != 0
-        scenario, branch = present.nonzero()
-        ends = self.grid.source[branch] + buses * scenario, self.grid.target[branch] + buses * scenario
-        graph = coo_matrix((np.ones(len(scenario)), ends), shape=(n * buses, n * buses))
-        island = connected_components(graph, directed=False)[1].reshape(n, buses)
-        return torch.from_numpy((island == island[:, :1]).all(axis=1)).to(self.unknown.device)
+        status = given["status"][:, : len(self.grid.source)].cpu().numpy()
+        return torch.from_numpy(~self.grid.islanded(status)).to(self.unknown.device)
 
     def start(self, given: Given) -> Tensor:
         """Return the flat start: angles zero, magnitudes at their set-points or one."""
         return torch.stack([torch.zeros_like(given["vm"]), given["vm"]], dim=-1)
+
+    def linear_start(self, given: Given) -> Tensor:
+        """Return the angles of the DC load flow, with the magnitudes of the flat start."""
+        state = self.start(given)
+        injection = (given["p"] - self.shunt_g).numpy()
+        status = given["status"][:, : len(self.grid.source)].numpy()
+        state[..., 0] = torch.from_numpy(dc_angles(self.grid, injection, status))
+        return state
 
     def flows(self, state: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """Return active and reactive power that enters each directed edge at its source, (n, edges) p.u."""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from sciml.grid.balance import Pattern, solve_blocks
-from sciml.grid.powerflow import PowerFlow, PowerGrid
+from sciml.grid.dc import dc_angles
+from sciml.grid.powerflow import PowerFlow
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
 from sciml.views.graph import Graph
@@ -50,7 +50,8 @@ class DC(Solver[Graph]):
             status = given["status"].numpy()[:, : len(flow.grid.source)]
             angles = np.full((len(points), buses), np.nan)
             whole = flow.solvable(given).numpy()
-            angles[whole] = self._angles(flow.grid, (given["p"] - flow.shunt_g).numpy()[whole], status[whole])
+            injection = (given["p"] - flow.shunt_g).numpy()
+            angles[whole] = dc_angles(flow.grid, injection[whole], status[whole], self.loss_passes)
             state = np.stack([angles, np.where(np.isnan(angles), np.nan, 1.0)], axis=-1)
             return flow.outputs(torch.from_numpy(state)).numpy()
 
@@ -58,23 +59,3 @@ class DC(Solver[Graph]):
 
     def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
         return self.solve(problem, Context())
-
-    def _angles(self, grid: PowerGrid, injection: np.ndarray, status: np.ndarray) -> np.ndarray:
-        """Return angles, (n, buses) rad, for injections (n, buses) p.u. and status (n, branches)."""
-        susceptance = status * np.imag(-1 / grid.impedance) / abs(grid.tap)
-        shift = np.angle(grid.tap)
-        incidence = np.zeros((len(grid.source), len(grid.numbers)))
-        incidence[np.arange(len(grid.source)), grid.source] = 1
-        incidence[np.arange(len(grid.source)), grid.target] = -1
-        free = np.arange(len(grid.numbers)) != grid.regulated[0]
-        reduced = incidence[:, free]
-        columns, rows = np.nonzero(abs(reduced).T @ abs(reduced))
-        values = susceptance @ (reduced[:, rows] * reduced[:, columns])
-        pattern = Pattern(rows, columns, int(free.sum()))
-        angles = np.zeros_like(injection)
-        losses = np.zeros_like(status)
-        for _ in range(self.loss_passes + 1):
-            balance = injection + (susceptance * shift) @ incidence - losses @ abs(incidence) / 2
-            angles[:, free] = solve_blocks(pattern, values, balance[:, free])
-            losses = np.real(grid.impedance) * (susceptance * (angles @ incidence.T - shift)) ** 2
-        return angles

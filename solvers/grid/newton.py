@@ -1,7 +1,7 @@
 """Newton-Raphson on the equations of balance."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from sciml.views.graph import Graph
 
 
 class Newton(Solver[Graph]):
-    """Solves each instance by sparse Newton-Raphson with the exact Jacobian, from a flat start.
+    """Solves each instance by sparse Newton-Raphson with the exact Jacobian.
 
     J(x_k) (x_{k+1} - x_k) = -F(x_k)
 
@@ -26,6 +26,8 @@ class Newton(Solver[Graph]):
     Args:
         tolerance: greatest imbalance at which an instance is solved (in p.u. for a load flow).
         iterations: the most steps.
+        start: flat (all angles zero, all magnitudes as given or one), or linear (the angles of the linearised
+            balance, the DC load flow of a power grid), from which large grids converge that do not from flat.
     """
 
     kind = "classical"
@@ -33,9 +35,15 @@ class Newton(Solver[Graph]):
     deterministic = True
     ladder: ClassVar = {"iterations": (1, 2, 3, 4, 5, 6)}
 
-    def __init__(self, tolerance: Positive = 1e-10, iterations: Annotated[int, Ge(0)] = 20) -> None:
+    def __init__(
+        self,
+        tolerance: Positive = 1e-10,
+        iterations: Annotated[int, Ge(0)] = 20,
+        start: Literal["flat", "linear"] = "linear",
+    ) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
+        self.start = start
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         """Return a solution that solves each scenario when it is asked for it.
@@ -49,7 +57,7 @@ class Newton(Solver[Graph]):
         balance = problem.balance()
 
         def function(points: np.ndarray) -> np.ndarray:
-            found = newton(balance, torch.from_numpy(points), self.tolerance, self.iterations)
+            found = newton(balance, torch.from_numpy(points), self.tolerance, self.iterations, self.start == "linear")
             return balance.outputs(found.state).numpy()
 
         return Solution(problem, function)

@@ -1,0 +1,173 @@
+"""Many certified load flows on disk: shards that are whole or absent, made in parallel, resumed where they stopped."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciml.errors import UserError
+from sciml.files import replacing, write_text
+from sciml.grid.newton_batch import LoadFlows, NewtonBatch
+from sciml.grid.powergrid import PowerGrid
+from sciml.grid.scenarios import Spread, states
+
+_DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a dataset holds; the same plan gives the same scenarios in whatever order shards are made.
+
+    Args:
+        count: scenarios.
+        spread: of loads, generation and voltages.
+        outages: numbers of branches out, an equal share of each shard's scenarios each.
+        shard: scenarios in a file.
+        seed: shard k is drawn from (seed, k) alone.
+    """
+
+    count: int
+    spread: Spread
+    outages: tuple[int, ...] = (0, 1, 2)
+    shard: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.shard < 1 or not self.outages:
+            raise UserError(f"expected count, shard and outages of one at least, got {self}")
+
+    @property
+    def shards(self) -> int:
+        """The number of files."""
+        return -(-self.count // self.shard)
+
+    def draw(self, grid: PowerGrid, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scenarios of a shard, (n, inputs), and how many branches are out in each, (n,)."""
+        rng = np.random.default_rng([self.seed, shard])
+        n = min(self.shard, self.count - shard * self.shard)
+        each = np.diff(np.arange(len(self.outages) + 1) * n // len(self.outages))
+        parts = [states(grid, self.spread, k, int(m), rng) for k, m in zip(self.outages, each, strict=True)]
+        return np.concatenate(parts), np.repeat(self.outages, each)
+
+
+def write(folder: Path, grid: PowerGrid, plan: Plan, solver: NewtonBatch, workers: int = 1) -> int:
+    """Write the shards of a plan that a folder does not hold yet, and return how many these were.
+
+    Every scenario drawn is a row: one in which a bus is cut off is flagged ``islanded``, one without a load
+    flow is not ``converged``; voltages are NaN in the one, as Newton's method left them in the other. A run
+    killed at any moment leaves whole shards, and the next goes on from them.
+
+    Args:
+        folder: made where there is none.
+        grid: the arrays.
+        plan: what to draw.
+        solver: of this grid.
+        workers: shards in the making at once.
+
+    Raises:
+        UserError: the folder holds another dataset.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    described = _description(grid, plan, solver)
+    path = folder / _DESCRIPTION
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != described:
+            raise UserError(f"{folder} holds a dataset of another plan, grid or tolerance; name another folder")
+    else:
+        write_text(path, json.dumps(described))
+    missing = [k for k in range(plan.shards) if not _is_whole(_file(folder, k))]
+
+    def make(shard: int) -> None:
+        inputs, outages = plan.draw(grid, shard)
+        _write(_file(folder, shard), grid, inputs, outages, solver.solve(inputs), shard * plan.shard)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(make, missing))
+    return len(missing)
+
+
+def read(folder: Path) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of each shard, in order, once its checksum is found right.
+
+    Raises:
+        UserError: there is no dataset, or a shard is missing or damaged.
+    """
+    folder = Path(folder)
+    try:
+        plan = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))["plan"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder} holds no dataset of load flows; write one first") from None
+    for shard in range(-(-plan["count"] // plan["shard"])):
+        path = _file(folder, shard)
+        if not _is_whole(path):
+            raise UserError(f"{path} is missing or damaged; write the dataset again, which makes what lacks")
+        with h5py.File(path) as file:
+            yield {str(name): np.asarray(file[name]) for name in file}
+
+
+def _description(grid: PowerGrid, plan: Plan, solver: NewtonBatch) -> dict[str, Any]:
+    names = {kind: [[v.name, v.unit] for v in getattr(grid, kind)] for kind in ("inputs", "outputs")}
+    whole = {"plan": asdict(plan), "grid": _fingerprint(grid), "tolerance": solver.tolerance, **names}
+    return json.loads(json.dumps(whole))
+
+
+def _fingerprint(grid: PowerGrid) -> str:
+    known = hashlib.sha256()
+    for part in (grid, grid.generators):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            known.update(value.tobytes() if isinstance(value, np.ndarray) else b"")
+    known.update(f"{grid.base} {grid.slack}".encode())
+    return known.hexdigest()
+
+
+def _file(folder: Path, shard: int) -> Path:
+    return folder / f"shard-{shard:06d}.h5"
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a shard is there and has the checksum beside it, which is written after it."""
+    sum_ = path.with_suffix(".sha256")
+    return path.exists() and sum_.exists() and sum_.read_text(encoding="utf-8").split()[:1] == [_sha256(path)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, grid: PowerGrid, inputs: np.ndarray, outages: np.ndarray, found: LoadFlows, first: int) -> None:
+    branches = len(grid.source)
+    arrays = {
+        "given": (("scenario", "quantity"), inputs[:, :-branches]),
+        "status": (("scenario", "branch"), inputs[:, -branches:].astype(np.uint8)),
+        "outages": (("scenario",), outages.astype(np.uint8)),
+        "vm": (("scenario", "bus"), np.abs(found.voltages)),
+        "va": (("scenario", "bus"), np.degrees(np.angle(found.voltages))),
+        "mismatch": (("scenario",), found.mismatch),
+        "iterations": (("scenario",), found.iterations.astype(np.int16)),
+        "converged": (("scenario",), found.converged.astype(np.uint8)),
+        "islanded": (("scenario",), found.islanded.astype(np.uint8)),
+    }
+    axes = {
+        "scenario": first + np.arange(len(inputs)),
+        "quantity": np.arange(inputs.shape[1] - branches),
+        "branch": np.arange(branches),
+        "bus": grid.numbers,
+    }
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, values in axes.items():
+            file.create_dataset(name, data=values).make_scale(name)
+        for name, (along, values) in arrays.items():
+            stored = file.create_dataset(name, data=values)
+            stored.attrs["units"] = "degree" if name == "va" else "1"
+            for k, axis in enumerate(along):
+                stored.dims[k].attach_scale(file[axis])
+    write_text(path.with_suffix(".sha256"), f"{_sha256(path)}  {path.name}\n")

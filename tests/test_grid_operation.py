@@ -1,0 +1,211 @@
+"""Scenarios and operation: outages, growth, series in time, failing generators, reactive limits, shared slack."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandapower
+import pandapower.networks
+import pytest
+from pandapower import pandapowerNet
+
+from problems.grid.grid import Grid
+from problems.grid.ieee14 import IEEE14
+from sciml.errors import UserError
+from sciml.grid.cases import CASES, from_pandapower, open_case
+from sciml.grid.operation import by_newton, operate, without_generators
+from sciml.grid.powergrid import PowerGrid
+from sciml.grid.scenarios import Spread, draw, states
+from sciml.grid.topology import split_bus
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+STILL = Spread(load=0.0, common=0.0, generation=0.0, voltage=0.0)
+
+
+def solved(name: str, change: Callable[[pandapowerNet], None], **options: bool) -> tuple[pandapowerNet, np.ndarray]:
+    """Return a published case solved by pandapower after a change, and its voltages, angles from the slack's."""
+    net = getattr(pandapower.networks, CASES[name])()
+    change(net)
+    pandapower.runpp(net, calculate_voltage_angles=True, init="dc", tolerance_mva=1e-9, trafo_model="t", **options)
+    v = (net.res_bus.vm_pu * np.exp(1j * np.deg2rad(net.res_bus.va_degree))).to_numpy()
+    at = v[net.bus.index.get_loc(net.ext_grid.bus.iloc[0])]
+    order = np.argsort(net._pd2ppc_lookups["bus"][net.bus.index])
+    return net, (v * np.exp(-1j * np.angle(at)))[order]
+
+
+def unchanged(net: pandapowerNet) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("name", "freed"), [("ieee14", 0), ("ieee30", 5), ("ieee118", 6), ("pegase1354", 25)])
+def test_reactive_limits_free_the_voltages_that_pandapower_frees(name: str, freed: int) -> None:
+    grid = open_case(name)
+    found = operate(grid, grid.nominal[None], limits=True)
+    _, expected = solved(name, unchanged, enforce_q_lims=True)
+    assert found.settled.all()
+    assert (~found.held).sum() == freed
+    assert np.abs(found.voltages[0] - expected).max() < 1e-9
+    least, most = (grid.at_regulated(v) for v in (grid.generators.least, grid.generators.most))
+    assert (found.reactive[0, 1:] <= most[1:] + 1e-5).all()
+    assert (found.reactive[0, 1:] >= least[1:] - 1e-5).all()
+
+
+def test_a_slack_shared_equally_agrees_with_pandapower() -> None:
+    def share(net: pandapowerNet) -> None:
+        net.ext_grid["slack_weight"] = 1.0
+        net.gen["slack_weight"] = 1.0
+        net.gen["slack"] = True
+
+    net, expected = solved("ieee57", share, distributed_slack=True)
+    grid = open_case("ieee57")
+    equal = np.full(len(grid.regulated), 1 / len(grid.regulated))
+    found = operate(grid, grid.nominal[None], shares=equal)
+    assert found.settled.all()
+    assert np.abs(found.voltages[0] - expected).max() < 1e-9
+    assert np.abs(found.generation[0, 1:] - net.res_gen.p_mw).max() < 1e-5
+    assert np.ptp(found.generation[0] - np.r_[0, grid.generation]) < 1e-5
+    with pytest.raises(UserError, match="7 shares sum to 2; expected 7, of sum one"):
+        operate(grid, grid.nominal[None], shares=2 * equal)
+
+
+def test_failed_generators_agree_with_pandapower() -> None:
+    grid = open_case("ieee118")
+    for row in (0, 17, 40):
+
+        def fail(net: pandapowerNet, row: int = row) -> None:
+            net.gen.loc[row, "in_service"] = False
+
+        net, expected = solved("ieee118", fail)
+        place = net._pd2ppc_lookups["bus"][net.gen.bus[row]]
+        out = (grid.generators.bus == place)[None]
+        inputs, held = without_generators(grid, grid.nominal[None], out)
+        found = operate(grid, inputs, held=held)
+        assert (~held).sum() == 1
+        assert np.abs(found.voltages[0] - expected).max() < 1e-9
+
+
+def test_a_bus_with_a_generator_left_holds_its_voltage() -> None:
+    net = pandapower.networks.case14()
+    pandapower.create_gen(net, net.gen.bus[0], p_mw=60.0, vm_pu=net.gen.vm_pu[0])
+    grid = from_pandapower(net)
+    twice = np.flatnonzero(grid.generators.bus == net.gen.bus[0])
+    out = np.zeros((3, len(grid.generators.bus)), bool)
+    out[0, twice[0]] = out[1, twice[1]] = True
+    out[2, twice] = True
+    inputs, held = without_generators(grid, np.tile(grid.nominal, (3, 1)), out)
+    assert held.all(axis=1).tolist() == [True, True, False]
+    power = grid.split(inputs)[2][:, 0]
+    assert np.allclose(np.sort(power), [0, 40, 60])
+    slack = grid.generators.bus == grid.slack
+    with pytest.raises(UserError, match="every generator at the slack, bus 1, is out; keep one"):
+        without_generators(grid, grid.nominal[None], slack[None])
+
+
+def test_a_scenario_without_load_flow_leaves_the_others_alone() -> None:
+    grid = open_case("ieee30")
+    inputs = np.tile(grid.nominal, (3, 1))
+    inputs[1, : len(grid.loads)] *= 50
+    inputs[2, -len(grid.source) :] = 0  # every bus an island
+    found = operate(grid, inputs, limits=True)
+    assert found.settled.tolist() == [True, False, False]
+    assert np.isnan(found.voltages[1:]).all()
+    alone = operate(grid, inputs[:1], limits=True)
+    np.testing.assert_allclose(found.voltages[:1], alone.voltages, atol=1e-12)
+
+
+def test_numbers_missing_from_a_scenario_leave_the_others_alone() -> None:
+    grid = open_case("ieee14")
+    inputs = np.tile(grid.nominal, (4, 1))
+    inputs[1, 0] = inputs[2, -1] = np.nan
+    found = by_newton(grid, inputs)
+    assert np.isfinite(found).all(axis=1).tolist() == [True, False, False, True]
+    np.testing.assert_allclose(found[[0, 3]], np.tile(by_newton(grid, inputs[:1]), (2, 1)), atol=1e-13)
+
+
+@pytest.mark.parametrize("out", [0, 1, 2, 4])
+def test_scenarios_have_as_many_branches_out_as_asked(out: int) -> None:
+    grid = open_case("ieee57")
+    drawn = draw(grid, STILL, (out,), 60, [1])
+    status = drawn.inputs[:, -len(grid.source) :]
+    assert ((status == 0).sum(1) == out).all()
+    assert not grid.islanded(status).any()
+    assert np.allclose(drawn.inputs[:, : -len(grid.source)], grid.nominal[: -len(grid.source)])
+
+
+def test_a_radial_grid_says_that_it_bears_no_outage() -> None:
+    radial = Grid.of(pandapower.networks.create_cigre_network_mv(), test=5)
+    with pytest.raises(UserError, match="nearly every outage of 1 branches cuts a bus off; ask for fewer"):
+        radial.drawn  # noqa: B018 - drawn here
+    alone = Grid.of(pandapower.networks.create_cigre_network_mv(), test=5, train_outages=(0,), test_outages=(0,))
+    assert len(alone.reference.inputs) == 5
+
+
+def test_loads_keep_their_mean_grow_and_persist() -> None:
+    grid = open_case("ieee30")
+    for spread, mean, correlation in (
+        (Spread(0.2, 0.0, 0.0, 0.0), 1.0, 0.0),
+        (Spread(0.2, 0.0, 0.0, 0.0, growth=0.15), 1.15, 0.0),
+        (Spread(0.2, 0.0, 0.0, 0.0, persistence=0.9), 1.0, 0.9),
+    ):
+        inputs = states(grid, spread, 0, 4000, np.random.default_rng(0))
+        ratio = inputs[:, : len(grid.loads)] / np.real(grid.load)
+        assert abs(ratio.mean() - mean) < 0.01
+        logs = np.log(ratio)
+        assert abs(logs.std(0).mean() - 0.2) < 0.005
+        centred = logs - logs.mean(0)
+        found = (centred[1:] * centred[:-1]).mean() / (centred**2).mean()
+        assert abs(found - correlation) < 0.02
+
+
+def test_a_common_factor_moves_loads_and_generation_together() -> None:
+    grid = open_case("ieee30")
+    inputs = states(grid, Spread(0.0, 0.1, 0.0, 0.0), 0, 50, np.random.default_rng(0))
+    ratio = inputs[:, : len(grid.loads)] / np.real(grid.load)
+    assert np.ptp(ratio, axis=1).max() < 1e-12
+    assert 0.05 < ratio[:, 0].std() < 0.15
+
+
+def test_branches_withheld_from_training_are_scored_apart() -> None:
+    problem = IEEE14(train=400, test=60, withheld=0.25)
+    out = problem.scenarios("train")[:, problem.structure] == 0
+    assert len(problem.unseen) == 5
+    assert not out[:, problem.unseen].any()
+    scores = problem.score(problem.trivial())
+    assert {f"flow_error{s}" for s in ("_n1", "_n1_unseen", "_n2", "_shifted")} <= set(scores)
+    assert scores["flow_error_n1_unseen"] != scores["flow_error_n1"]
+    loads = problem.shifted.inputs[:, :11].sum(1).mean() / problem.reference.inputs[:, :11].sum(1).mean()
+    assert 1.03 < loads < 1.2
+
+
+def test_other_lines_follow_from_the_seed() -> None:
+    def grid(seed: int, spread: float) -> PowerGrid:
+        return IEEE14(line_spread=spread, seed=seed).flow.grid
+
+    ratio = grid(0, 0.1).impedance.imag / open_case("ieee14").impedance.imag
+    assert 0.05 < np.log(ratio).std() < 0.15
+    assert (grid(0, 0.1).impedance == grid(0, 0.1).impedance).all()
+    assert not (grid(0, 0.1).impedance == grid(1, 0.1).impedance).any()
+    assert np.isfinite(by_newton(grid(0, 0.1), open_case("ieee14").nominal[None])).all()
+
+
+def test_a_split_bus_agrees_with_pandapower() -> None:
+    def uncouple(net: pandapowerNet) -> None:
+        new = pandapower.create_bus(net, net.bus.vn_kv[3])
+        net.line.loc[3, "to_bus"] = new
+        net.line.loc[6, "from_bus"] = new
+        net.load.loc[net.load.bus == 3, "bus"] = new
+
+    grid = open_case("ieee14")
+    ends = grid.branches[3], grid.branches[6]
+    assert ends == ("2_4", "4_5")
+    split = split_bus(grid, "4", ends, load=True)
+    assert split.numbers[-1] == 15
+    _, expected = solved("ieee14", uncouple)
+    assert np.abs(by_newton(split, split.nominal[None])[0] - expected).max() < 1e-10
+    with pytest.raises(UserError, match="the first bus 4, are cut off from the slack"):
+        split_bus(grid, "4", [b for b in grid.branches if "4" in b.split("_")])
+    with pytest.raises(UserError, match="no branch"):
+        split_bus(grid, "4", ["4_55"])
+    with pytest.raises(UserError, match="branch 1_2 does not end at bus 4"):
+        split_bus(grid, "4", ["1_2"])
+    with pytest.raises(UserError, match="are the slack's"):
+        split_bus(grid, "1", ["1_2"], generators=True)
