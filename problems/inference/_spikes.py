@@ -54,7 +54,7 @@ class Spikes(Published):
         """Draw the spikes, shape (n, 100)."""
         return draw.bernoulli(torch.sigmoid(theta @ self.design.to(theta).T))
 
-    def log_likelihood_of(self, theta: Tensor, statistic: Tensor) -> Tensor:
+    def statistic_log_likelihood(self, theta: Tensor, statistic: Tensor) -> Tensor:
         """Return log p(z|θ), shape (n,), of sufficient statistics Vᵀz, shape (n, 10)."""
         return (theta * statistic).sum(dim=1) - softplus(theta @ self.design.T).sum(dim=1)
 
@@ -68,6 +68,6 @@ class Spikes(Published):
         proposal, prior = StudentT(mode, torch.linalg.inv(curvature), 10.0), self.prior()
 
         def log_weight(theta: Tensor) -> Tensor:
-            return self.log_likelihood_of(theta, statistic) + prior.log_prob(theta) - proposal.log_prob(theta)
+            return self.statistic_log_likelihood(theta, statistic) + prior.log_prob(theta) - proposal.log_prob(theta)
 
         return importance_resample(proposal, log_weight, self.samples, torch.Generator().manual_seed(0)).numpy()

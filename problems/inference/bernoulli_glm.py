@@ -26,7 +26,7 @@ class BernoulliGLM(Spikes):
         return self.spikes(theta, draw) @ self.design.to(theta)
 
     def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
-        return self.log_likelihood_of(theta, x)
+        return self.statistic_log_likelihood(theta, x)
 
     def reference(self) -> np.ndarray:
         return self.sample_posterior(torch.from_numpy(self.observed()))

@@ -11,8 +11,6 @@ from sciml.errors import SolveError
 from sciml.inference.priors import Prior
 from sciml.inference.resampling import effective_size
 
-KEPT = 0.5
-"""Share of the particles that the next temperature leaves effective."""
 LEAPS = 0.1
 """Share of the moves by a whole difference of two particles, from mode to mode."""
 
@@ -42,10 +40,11 @@ def temper(
     particles: int,
     generator: torch.Generator,
     moves: int = 10,
+    kept: float = 0.5,
 ) -> Tempered:
     """Draw from p(θ) p(x|θ) by way of p(θ) p(x|θ)^β, β rising from 0 to 1.
 
-    Each temperature leaves half of the particles effective; they are resampled and moved in unconstrained space by
+    Each temperature leaves a share of the particles effective; they are resampled and moved in unconstrained space by
     Metropolis steps along differences of two particles of the other half of the ensemble.
     Sources: P. Del Moral, A. Doucet, A. Jasra, Sequential Monte Carlo samplers, J. R. Stat. Soc. B 68, 2006;
     C. J. F. ter Braak, A Markov chain Monte Carlo version of the genetic algorithm differential evolution,
@@ -57,6 +56,7 @@ def temper(
         particles: at least 8.
         generator: the source of randomness.
         moves: sweeps at each temperature; twice as many at the last.
+        kept: the share of the particles that the next temperature leaves effective.
 
     Raises:
         SolveError: no particle of the prior has a finite likelihood.
@@ -68,7 +68,7 @@ def temper(
     beta = log_evidence = accepted = 0.0
     temperatures = sweeps = 0
     while beta < 1:
-        step = _step(logs, 1 - beta)
+        step = _step(logs, 1 - beta, kept * particles)
         weights = step * logs
         log_evidence += float(weights.logsumexp(0)) - math.log(particles)
         rows = _systematic(weights, generator)
@@ -80,9 +80,8 @@ def temper(
     return Tempered(prior.constrain(free), log_evidence, temperatures, accepted, particles * (1 + sweeps))
 
 
-def _step(logs: Tensor, left: float) -> float:
-    """Return the rise of β at which the weights' effective size has fallen to its share, or what is left."""
-    target = KEPT * len(logs)
+def _step(logs: Tensor, left: float, target: float) -> float:
+    """Return the rise of β at which the weights' effective size has fallen to the target, or what is left."""
     if effective_size(left * logs) >= target:
         return left
     low, high = 0.0, left
