@@ -7,7 +7,7 @@ from sciml.references import reference_file
 
 from ._published import Published
 
-SAMPLES = ("lfi_references.h5", "SHA")
+SAMPLES = ("lfi_references.h5", "ed20d2e9a5d1686ea4572a3123ce0500927a338abb8d11450327338e5e17ed12")
 
 
 class Sampled(Published):
