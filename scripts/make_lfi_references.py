@@ -80,8 +80,9 @@ def main(path: Path) -> None:
             kept = file.create_dataset(kind.name, data=samples, compression="gzip", shuffle=True)
             kept.attrs["long_name"], kept.attrs["units"] = "posterior samples of each observation", "1"
             for name in made[0][1]:
-                kept.attrs[name] = [quality[name] for _, quality in made]
-                print(kind.name, name, np.array2string(kept.attrs[name], precision=3))
+                values = np.array([quality[name] for _, quality in made])
+                kept.attrs[name] = values
+                print(kind.name, name, np.array2string(values, precision=3))
 
 
 if __name__ == "__main__":

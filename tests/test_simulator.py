@@ -12,7 +12,7 @@ import sciml
 from problems.inference.two_moons import TwoMoons
 from sciml.errors import SolveError, UserError
 from sciml.inference.c2st import c2st
-from sciml.inference.draws import RandomDraws
+from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior, box
 from sciml.inference.resampling import effective_size, importance_resample
 from sciml.references import reference_file
@@ -200,7 +200,7 @@ class Broken(TwoMoons):
         super().__init__()
         self.finite = finite
 
-    def simulate(self, theta: torch.Tensor, draw: RandomDraws) -> torch.Tensor:
+    def simulate(self, theta: torch.Tensor, draw: Draws) -> torch.Tensor:
         x = super().simulate(theta, draw)
         return x[:, :1] if self.finite else torch.where(theta > 0, x, torch.nan)
 

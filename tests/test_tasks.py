@@ -136,7 +136,7 @@ def test_tasks_that_see_the_same_in_other_data_have_the_same_posterior(task: Any
 def test_stored_references_were_diagnosed_and_have_the_moments_of_importance_sampling(task: Any) -> None:
     problem = task(observation=2)
     with h5py.File(reference_file(*SAMPLES)) as file:
-        quality = dict(file[problem.name].attrs)
+        quality = {name: np.asarray(values) for name, values in file[problem.name].attrs.items()}
     assert (quality["effective_share"] > 0.3).all()
     assert (quality["distinct"] == 10_000).all()
     assert (quality["mean_difference"] < 0.2).all()

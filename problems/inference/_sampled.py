@@ -19,4 +19,4 @@ class Sampled(Published):
 
     def reference(self) -> np.ndarray:
         with h5py.File(reference_file(*SAMPLES)) as file:
-            return np.asarray(file[self.name][self.observation - 1, : self.samples], dtype=float)
+            return np.asarray(file[self.name], dtype=float)[self.observation - 1, : self.samples]

@@ -62,12 +62,16 @@ class Spikes(Published):
         """Return posterior samples given Vᵀz, shape (samples, 10)."""
         precision, mode = self.precision(), torch.zeros(SIZE, dtype=torch.float64)
         for _ in range(NEWTON_STEPS):
-            rate = torch.sigmoid(self.design @ mode)
-            curvature = precision + self.design.T @ ((rate * (1 - rate))[:, None] * self.design)
+            rate, curvature = torch.sigmoid(self.design @ mode), self._curvature(mode)
             mode = mode + torch.linalg.solve(curvature, statistic - self.design.T @ rate - precision @ mode)
-        proposal, prior = StudentT(mode, torch.linalg.inv(curvature), 10.0), self.prior()
+        proposal, prior = StudentT(mode, torch.linalg.inv(self._curvature(mode)), 10.0), self.prior()
 
         def log_weight(theta: Tensor) -> Tensor:
             return self.statistic_log_likelihood(theta, statistic) + prior.log_prob(theta) - proposal.log_prob(theta)
 
         return importance_resample(proposal, log_weight, self.samples, torch.Generator().manual_seed(0)).numpy()
+
+    def _curvature(self, theta: Tensor) -> Tensor:
+        """Return minus the second derivatives of the log posterior, shape (10, 10)."""
+        rate = torch.sigmoid(self.design @ theta)
+        return self.precision() + self.design.T @ ((rate * (1 - rate))[:, None] * self.design)

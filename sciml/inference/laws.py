@@ -230,7 +230,9 @@ class Gamma(Law):
 
     def sample(self, noise: Noise) -> Tensor:
         concentration = noise.full(self.concentration, self.shape(noise.count))
-        return torch._standard_gamma(concentration, generator=noise.generator) / self.rate
+        # The public gamma law takes no generator.
+        standard = torch._standard_gamma(concentration, generator=noise.generator)  # pyright: ignore[reportPrivateImportUsage]
+        return standard / self.rate
 
     def quantile(self, unit: Tensor) -> Tensor:
         return _by_scipy(stats.gamma, unit, self.concentration) / self.rate

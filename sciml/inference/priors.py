@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, LogNormal, Normal, Uniform, biject_to
+from torch.distributions.constraints import Constraint
 
 from sciml.errors import UserError
 
@@ -121,7 +122,7 @@ def gaussian(precision: Tensor) -> Prior:
     return Prior([Normal(0 * one, one)] * len(precision), factor)
 
 
-def _support(law: Distribution) -> torch.distributions.constraints.Constraint:
+def _support(law: Distribution) -> Constraint:
     support = law.support
     if support is None:
         raise UserError(f"expected a law with a support, got {law}; use a distribution of torch")

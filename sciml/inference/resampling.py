@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sciml.inference.laws import Gamma, Noise
+
 CHUNK = 2**17
 """Draws that are weighed at a time."""
 
@@ -36,9 +38,8 @@ class StudentT:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw points, shape (count, d)."""
         normal = torch.randn(count, len(self.centre), generator=generator, dtype=self.centre.dtype)
-        half = torch.full((count, 1), self.degrees / 2, dtype=self.centre.dtype)
-        chi_square = torch._standard_gamma(half, generator=generator) / half
-        return self.centre + (normal @ self.factor.T) / chi_square.sqrt()
+        precision = Gamma(self.degrees / 2, self.degrees / 2).sample(Noise(count, generator, self.centre.dtype))
+        return self.centre + (normal @ self.factor.T) / precision.sqrt()[:, None]
 
     def log_prob(self, points: Tensor) -> Tensor:
         """Return the log density of points (n, d), shape (n,)."""
