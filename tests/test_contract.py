@@ -47,8 +47,14 @@ SHARE = 0.01
 PROBLEMS, SOLVERS = entries("problem"), entries("solver")
 RESIDUAL = [name for name, entry in PROBLEMS.items() if "Residual" in entry.views]
 PAIRS = [(p, s) for p in PROBLEMS for s in SOLVERS]
-COSTLY = {("gray_scott", "spectral"), ("ginzburg_landau", "spectral"), ("burgers_inverse", "calibration")}
-"""Pairs that take minutes at the coarsest tolerance: marching in two dimensions, or many times."""
+COSTLY = {
+    ("gray_scott", "spectral"),
+    ("ginzburg_landau", "spectral"),
+    ("burgers_inverse", "calibration"),
+    ("lotka_volterra", "exact"),
+    ("sir", "exact"),
+}
+"""Pairs that take minutes at the coarsest: marching in two dimensions, or many times."""
 
 
 @cache

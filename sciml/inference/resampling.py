@@ -1,14 +1,53 @@
-"""Samples of a law known up to a constant, by resampling draws of a prior."""
+"""Samples of a law known up to a constant, by resampling draws of another law."""
 
+import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sciml.inference.priors import Prior
+from sciml.inference.laws import Gamma, Noise
 
 CHUNK = 2**17
-"""Draws of the prior that are weighed at a time."""
+"""Draws that are weighed at a time."""
+
+
+class Sampler(Protocol):
+    """A law that can be drawn from, such as a prior."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw points, shape (count, parameters)."""
+        ...
+
+
+class StudentT:
+    """The Student t law of a centre (d,), a scale matrix (d, d) and degrees of freedom: a normal law, heavier tailed.
+
+    Args:
+        centre: shape (d,), float64.
+        scale: shape (d, d); the covariance times (degrees - 2) / degrees.
+        degrees: more than 0.
+    """
+
+    def __init__(self, centre: Tensor, scale: Tensor, degrees: float) -> None:
+        self.centre = centre
+        self.factor = torch.linalg.cholesky(scale)
+        self.degrees = degrees
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw points, shape (count, d)."""
+        normal = torch.randn(count, len(self.centre), generator=generator, dtype=self.centre.dtype)
+        precision = Gamma(self.degrees / 2, self.degrees / 2).sample(Noise(count, generator, self.centre.dtype))
+        return self.centre + (normal @ self.factor.T) / precision.sqrt()[:, None]
+
+    def log_prob(self, points: Tensor) -> Tensor:
+        """Return the log density of points (n, d), shape (n,)."""
+        size, degrees = len(self.centre), self.degrees
+        standard = torch.linalg.solve_triangular(self.factor, (points - self.centre).T, upper=False)
+        constant = math.lgamma((degrees + size) / 2) - math.lgamma(degrees / 2) - size / 2 * math.log(degrees * math.pi)
+        volume = self.factor.diagonal().log().sum()
+        return constant - volume - (degrees + size) / 2 * torch.log1p((standard**2).sum(0) / degrees)
 
 
 def effective_size(log_weights: Tensor) -> float:
@@ -17,29 +56,31 @@ def effective_size(log_weights: Tensor) -> float:
 
 
 def importance_resample(
-    prior: Prior,
+    law: Sampler,
     log_weight: Callable[[Tensor], Tensor],
     count: int,
     generator: torch.Generator,
     most: int = 2**22,
+    chunk: int = CHUNK,
 ) -> Tensor:
     """Draw from ``q(θ) ∝ p(θ) w(θ)`` by sampling importance resampling, shape (count, parameters).
 
-    Draws of the prior are weighed until their weights sum to ``count`` times the greatest; systematic
+    Draws of p are weighed until their weights sum to ``count`` times the greatest; systematic
     resampling then takes none twice. Where ``most`` draws do not suffice, the heaviest are repeated.
     Source: D. B. Rubin, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3,
     1988.
 
     Args:
-        prior: p.
+        law: p.
         log_weight: log w of each row of (n, parameters), up to a constant, shape (n,).
         count: samples.
         generator: the source of randomness.
-        most: draws of the prior at most.
+        most: draws of p at most.
+        chunk: draws that are weighed at a time.
     """
     draws, logs = [], []
     while True:
-        draws.append(prior.sample(min(CHUNK, most), generator))
+        draws.append(law.sample(min(chunk, most), generator))
         logs.append(log_weight(draws[-1]))
         weighed = torch.cat(logs)
         weights = torch.exp(weighed - weighed.max())

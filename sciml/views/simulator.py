@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from sciml.errors import SolveError, UserError
 from sciml.inference.c2st import c2st
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior
+from sciml.inference.tape import Layout, Traced, layout, log_likelihood, trace
 from sciml.problem import Problem, Table, Variable
 from sciml.solution import Posterior, Solution
 
@@ -70,6 +72,38 @@ class Simulator(Problem):
         if broken.any():
             raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
         return theta, x
+
+    def mine(self, theta: Tensor, generator: torch.Generator) -> Traced:
+        """Simulate at parameters (n, parameters) and keep all draws, their joint log-probability and its score.
+
+        Raises:
+            UserError: data that depend on the parameters other than through draws have no joint density.
+        """
+        return trace(self.simulate, theta, RandomDraws(len(theta), generator))
+
+    def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return log p(x|θ) of parameters (n, parameters) at data (n, data), shape (n,), up to a function of x.
+
+        A simulator whose data are its draws, none of them latent, is its own likelihood; others that know it
+        in closed form say so here.
+
+        Raises:
+            UserError: draws stay latent, so that the likelihood is not known.
+        """
+        if self.layout is None:
+            raise UserError(f"{self.name} has no known likelihood: some of its draws are not among its data")
+        return log_likelihood(self.simulate, self.layout, theta, x)
+
+    @property
+    def tractable(self) -> bool:
+        """Whether the likelihood is known."""
+        return type(self).log_likelihood is not Simulator.log_likelihood or self.layout is not None
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """Where each draw stands among the data; None where a draw stays latent."""
+        middle = torch.full((1, len(self.parameters)), 0.5, dtype=torch.float64)
+        return layout(self.simulate, self.prior().quantile(middle))
 
     def score(self, solution: Solution, seed: int = 0) -> dict[str, float]:
         """Return how far the posterior samples are from the reference, and what they cost.

@@ -1,0 +1,98 @@
+"""The posterior of a known likelihood."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from sciml.inference.tempering import Tempered, r_hat, temper
+from sciml.parameters import Count
+from sciml.solution import Posterior
+from sciml.solver import Context, Solver
+from sciml.views.simulator import Simulator
+
+Several = Annotated[int, Ge(10)]
+KEPT = 0.8
+"""Share of the particles that a temperature leaves effective: many small steps keep the weights of modes."""
+
+
+class Exact(Solver[Simulator]):
+    """Where no draw stays latent, or the likelihood is known in closed form, the posterior is sampled directly.
+
+    p(θ|x) ∝ p(θ) p(x|θ) by way of p(θ) p(x|θ)^β, β from 0 to 1, by tempered sequential Monte Carlo in unconstrained
+    space: the classical baseline for every method that has to do without the likelihood. Several independent runs
+    are pooled, and their agreement is reported. No simulation is made.
+    Source: P. Del Moral, A. Doucet, A. Jasra, Sequential Monte Carlo samplers, J. R. Stat. Soc. B 68, 2006.
+
+    Args:
+        particles: of each run.
+        runs: independent runs.
+        moves: Metropolis sweeps at each temperature; twice as many at the last.
+    """
+
+    kind = "classical"
+    needs = Simulator
+    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"particles": (100, 300, 1000, 2500)}
+
+    def __init__(self, particles: Several = 2500, runs: Annotated[int, Ge(2)] = 4, moves: Count = 20) -> None:
+        self.particles = particles
+        self.runs = runs
+        self.moves = moves
+
+    def refuses(self, problem: Simulator) -> str | None:
+        return None if problem.tractable else "its likelihood is not known, some draws stay latent"
+
+    def solve(self, problem: Simulator, context: Context) -> Posterior:
+        found = self._runs(problem, problem.observed(), context.seed)
+        theta = torch.stack([run.theta for run in found])
+        free = torch.stack([problem.prior().unconstrain(run.theta) for run in found])
+        evidences = np.array([run.log_evidence for run in found])
+        notes = {
+            "simulator_calls": 0.0,
+            "likelihood_calls": float(sum(run.evaluations for run in found)),
+            "temperatures": float(max(run.temperatures for run in found)),
+            "accepted": float(np.mean([run.accepted for run in found])),
+            "log_evidence": float(np.logaddexp.reduce(evidences) - np.log(self.runs)),
+            "log_evidence_deviation": float(evidences.std(ddof=1)),
+            "r_hat": r_hat(free),
+        }
+        state = {"theta": theta.flatten(0, 1).numpy(), "seed": np.array(context.seed)}
+        return self._posterior(problem, state, notes)
+
+    def restore(self, problem: Simulator, state: Mapping[str, np.ndarray]) -> Posterior:
+        return self._posterior(problem, state, {"simulator_calls": 0.0})
+
+    def _posterior(
+        self, problem: Simulator, state: Mapping[str, np.ndarray], notes: Mapping[str, float | str]
+    ) -> Posterior:
+        observed = problem.observed()
+        known = {observed.tobytes(): state["theta"]}
+
+        def particles(x: np.ndarray) -> np.ndarray:
+            key = np.ascontiguousarray(x, dtype=float).tobytes()
+            if key not in known:
+                found = self._runs(problem, x, int(state["seed"]))
+                known[key] = np.concatenate([run.theta.numpy() for run in found])
+            return known[key]
+
+        def means(observations: np.ndarray) -> np.ndarray:
+            rows = [particles(x).mean(axis=0) for x in observations]
+            return np.array(rows).reshape(len(observations), len(problem.parameters))
+
+        def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
+            theta = particles(observation)
+            return np.random.default_rng(seed).choice(theta, count, replace=count > len(theta))
+
+        return Posterior(problem, means, state, notes, sampler=sampler)
+
+    def _runs(self, problem: Simulator, x: np.ndarray, seed: int) -> list[Tempered]:
+        prior, generator = problem.prior(), torch.Generator().manual_seed(seed)
+        likelihood = _given(problem, torch.from_numpy(np.asarray(x, dtype=float)))
+        return [temper(prior, likelihood, self.particles, generator, self.moves, KEPT) for _ in range(self.runs)]
+
+
+def _given(problem: Simulator, x: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda theta: problem.log_likelihood(theta, x.expand(len(theta), -1))
