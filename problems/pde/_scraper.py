@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sciml.pde.fields import Field
+from sciml.pde.fields import Array
 
 PI = np.pi
 C, D = 4 / (4 - PI**2), 2 * PI / (4 - PI**2)
@@ -20,13 +20,13 @@ LEVEL = PI / 4 * (COSINE - TURN + PI / 16 * C * D)
 class Corner(NamedTuple):
     """Two terms in the distance r: of a stream function ψ, with velocities (ψ_Y, -ψ_X), and of the pressure."""
 
-    stream: Field
-    pressure: Field
-    inertial_stream: Field
-    inertial_pressure: Field
+    stream: Array
+    pressure: Array
+    inertial_stream: Array
+    inertial_pressure: Array
 
 
-def corner(along: Field, off: Field) -> Corner:
+def corner(along: Array, off: Array) -> Corner:
     """Return the flow at a right angle whose one wall, Y = 0, slides at speed 1 away from the other, X = 0.
 
     ``ψ = r f(θ) + Re r² g(θ) + ...,  p = 2 (C X + D Y) / (Re r²) + c log r + ...``
