@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sciml.configuration.choices import choose, variants
+from sciml.configuration.choices import base_of, variants
 from sciml.errors import UserError, short
 from sciml.registry import Group, entries
 
@@ -33,6 +33,6 @@ def _lines(group: Group) -> list[str]:
         (name, ", ".join(e.views) if group == "problem" else f"{e.kind}, needs {e.needs}", e.source.summary)
         for name, e in found.items()
     ]
-    rows += [(v, f"variant of {choose(group, v).entry.name}", "") for v in variants(group)]
+    rows += [(v, f"variant of {base_of(group, v)}", "") for v in variants(group)]
     widths = [max((len(row[k]) for row in rows), default=0) for k in (0, 1)]
     return [f"  {n:{widths[0]}}  {what:{widths[1]}}  {summary}".rstrip() for n, what, summary in rows]

@@ -35,7 +35,7 @@ def choose(group: Group, name: str) -> Choice:
         UserError: there is none.
     """
     if name in variants(group):
-        entry = find(group, str(read_yaml(CONFIGS / group / f"{name}.yaml")["defaults"][0]))
+        entry = find(group, base_of(group, name))
         return Choice(entry, entry.name, name)
     entry = find(group, name, variants(group))
     base = entry.name if entry.module else f"{entry.source.node.name.lower()}_of_the_user"
@@ -50,6 +50,11 @@ def presets() -> tuple[str, ...]:
 def variants(group: Group) -> tuple[str, ...]:
     """The named variants of a group."""
     return tuple(sorted(p.stem for p in (CONFIGS / group).glob("*.yaml")))
+
+
+def base_of(group: Group, variant: str) -> str:
+    """Return the name of the problem or solver of which something is a variant."""
+    return str(read_yaml(CONFIGS / group / f"{variant}.yaml")["defaults"][0])
 
 
 def default_solver(problem: Entry) -> str:
