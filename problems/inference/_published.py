@@ -33,10 +33,10 @@ class Published(Simulator):
     def observed(self) -> np.ndarray:
         return self.published("observations")[self.observation - 1]
 
-    def published(self, name: str) -> np.ndarray:
-        """Return an array of the task, float64."""
+    def published(self, name: str, task: str | None = None) -> np.ndarray:
+        """Return an array of the task, or of another one, float64."""
         with h5py.File(reference_file(*TASKS)) as file:
-            return np.asarray(file[f"{self.name}/{name}"], dtype=float)
+            return np.asarray(file[f"{task or self.name}/{name}"], dtype=float)
 
     def constant(self, name: str) -> Tensor:
         """Return a fixed input of the simulator, float64."""

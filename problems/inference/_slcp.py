@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior, box
+from sciml.inference.resampling import accepted
 from sciml.problem import Variable
 
 from ._published import Published
@@ -66,16 +67,17 @@ class FourPoints(Published):
         scatter = (points - centre).T @ (points - centre)
         prior = self.prior()
         draw = RandomDraws(PROPOSALS, torch.Generator().manual_seed(0))
-        kept = torch.empty(0, 5, dtype=torch.float64)
-        while len(kept) < self.samples:
+
+        def propose() -> Tensor:
             theta, log_weight = _proposals(scatter, draw)
             v, w, c = _covariances(theta[:, 2:])
             noise = [draw.normal(0, POINTS**-0.5) for _ in range(2)]
             theta[:, 0] = centre[0] + v.sqrt() * noise[0]
             theta[:, 1] = centre[1] + c / v.sqrt() * noise[0] + (w - c**2 / v).sqrt() * noise[1]
-            accepted = draw.uniform(0, 1).log() < log_weight - math.log(HIGHEST)
-            kept = torch.cat([kept, theta[accepted & prior.contains(theta)]])
-        return kept[: self.samples].numpy()
+            taken = draw.uniform(0, 1).log() < log_weight - math.log(HIGHEST)
+            return theta[taken & prior.contains(theta)]
+
+        return accepted(propose, self.samples).numpy()
 
 
 def _proposals(scatter: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from functools import cached_property
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,9 +11,8 @@ from sciml.inference.draws import Draws
 from sciml.inference.priors import Prior, gaussian
 from sciml.inference.resampling import StudentT, importance_resample
 from sciml.problem import Variable
-from sciml.references import reference_file
 
-from ._published import TASKS, Published
+from ._published import Published
 
 SIZE = 10
 BINS = 100
@@ -36,8 +34,7 @@ class Spikes(Published):
     @cached_property
     def design(self) -> Tensor:
         """V, shape (100, 10)."""
-        with h5py.File(reference_file(*TASKS)) as file:
-            return torch.from_numpy(np.asarray(file["bernoulli_glm/design_matrix"], dtype=float))
+        return torch.from_numpy(self.published("design_matrix", "bernoulli_glm"))
 
     def precision(self) -> Tensor:
         """Return B⁻¹, shape (10, 10)."""

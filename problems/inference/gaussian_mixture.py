@@ -7,6 +7,7 @@ from torch import Tensor
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.laws import Normal
 from sciml.inference.priors import Prior, box
+from sciml.inference.resampling import accepted
 from sciml.problem import Variable
 
 from ._published import Published
@@ -44,8 +45,9 @@ class GaussianMixture(Published):
     def reference(self) -> np.ndarray:
         x, prior = torch.from_numpy(self.observed()), self.prior()
         draw = RandomDraws(self.samples, torch.Generator().manual_seed(0))
-        kept = torch.empty(0, 2, dtype=torch.float64)
-        while len(kept) < self.samples:
+
+        def propose() -> Tensor:
             theta = self.simulate(x.expand(self.samples, 2), draw)
-            kept = torch.cat([kept, theta[prior.contains(theta)]])
-        return kept[: self.samples].numpy()
+            return theta[prior.contains(theta)]
+
+        return accepted(propose, self.samples).numpy()

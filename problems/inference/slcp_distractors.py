@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml.inference.draws import Draws
-from sciml.inference.tape import Tape
+from sciml.inference.tape import log_likelihood
 from sciml.problem import Variable
 
 from ._slcp import POINTS, FourPoints
@@ -56,6 +56,4 @@ class SLCPDistractors(FourPoints):
     def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the log density of the four points alone, shape (n,); the distractors' depends on x alone."""
         points = self.informative(x).reshape(-1, POINTS, 2)
-        tape = Tape([points[:, :, 0], points[:, :, 1]])
-        self.points(theta, tape)
-        return torch.as_tensor(tape.log_prob)
+        return log_likelihood(self.points, [points[:, :, 0], points[:, :, 1]], theta)

@@ -9,6 +9,7 @@ from torch import Tensor
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.laws import Normal
 from sciml.inference.priors import Prior, box
+from sciml.inference.resampling import accepted
 from sciml.problem import Variable
 
 from ._published import Published
@@ -39,16 +40,13 @@ class TwoMoons(Published):
     def simulate(self, theta: Tensor, draw: Draws) -> Tensor:
         angle = draw.uniform(-math.pi / 2, math.pi / 2)
         radius = draw.normal(0.1, 0.01)
-        total, difference = (
-            (theta[:, 0] + theta[:, 1]) / math.sqrt(2),
-            (theta[:, 1] - theta[:, 0]) / math.sqrt(2),
-        )
+        total, difference = _turned(theta)
         first = radius * torch.cos(angle) + 0.25 - total.abs()
         return torch.stack([first, radius * torch.sin(angle) + difference], dim=1)
 
     def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(x|θ): the noise p has the polar density N(|p|; 0.1, 0.01²) / (π |p|) on the right half plane."""
-        total, difference = theta.sum(1) / math.sqrt(2), (theta[:, 1] - theta[:, 0]) / math.sqrt(2)
+        total, difference = _turned(theta)
         first, second = x[:, 0] - 0.25 + total.abs(), x[:, 1] - difference
         radius = torch.hypot(first, second)
         density = Normal(0.1, 0.01).log_prob(radius) - torch.log(math.pi * radius)
@@ -57,11 +55,17 @@ class TwoMoons(Published):
     def reference(self) -> np.ndarray:
         x = torch.from_numpy(self.observed())
         prior, draw = self.prior(), RandomDraws(self.samples, torch.Generator().manual_seed(0))
-        kept = torch.empty(0, 2, dtype=torch.float64)
-        while len(kept) < self.samples:
+
+        def propose() -> Tensor:
             noise = self.simulate(torch.zeros(self.samples, 2, dtype=torch.float64), draw)
             size, difference = noise[:, 0] - x[0], x[1] - noise[:, 1]
             total = torch.where(draw.uniform(0, 1) < 0.5, -size, size)
             theta = torch.stack([total - difference, total + difference], dim=1) / math.sqrt(2)
-            kept = torch.cat([kept, theta[(size >= 0) & prior.contains(theta)]])
-        return kept[: self.samples].numpy()
+            return theta[(size >= 0) & prior.contains(theta)]
+
+        return accepted(propose, self.samples).numpy()
+
+
+def _turned(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return s and d, each (n,), of parameters (n, 2)."""
+    return (theta[:, 0] + theta[:, 1]) / math.sqrt(2), (theta[:, 1] - theta[:, 0]) / math.sqrt(2)

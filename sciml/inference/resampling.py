@@ -86,8 +86,30 @@ def importance_resample(
         weights = torch.exp(weighed - weighed.max())
         if weights.sum() >= count or len(weights) >= most:
             break
+    return torch.cat(draws)[systematic(weights, count, generator)]
+
+
+def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return rows drawn in proportion to weights (n,), at equal steps of their sum and in random order, shape (count,).
+
+    Source: G. Kitagawa, Monte Carlo filter and smoother for non-Gaussian nonlinear state space models, J. Comput.
+    Graph. Stat. 5, 1996.
+    """
     cumulative = weights.cumsum(0)
     offset = torch.rand(1, generator=generator, dtype=torch.float64)
     heights = (torch.arange(count, dtype=torch.float64) + offset) / count * cumulative[-1]
     rows = torch.searchsorted(cumulative, heights).clamp_max(len(weights) - 1)
-    return torch.cat(draws)[rows[torch.randperm(count, generator=generator)]]
+    return rows[torch.randperm(count, generator=generator)]
+
+
+def accepted(propose: Callable[[], Tensor], count: int) -> Tensor:
+    """Return the first ``count`` points of proposals from which those to reject are left out already.
+
+    Args:
+        propose: returns some points, shape (n, parameters), other ones each time.
+        count: how many are wanted.
+    """
+    kept = [propose()]
+    while sum(map(len, kept)) < count:
+        kept.append(propose())
+    return torch.cat(kept)[:count]

@@ -155,15 +155,16 @@ def layout(program: Program, theta: Tensor) -> Layout | None:
     return Layout(tuple(zip(once.shapes, columns, strict=True)))
 
 
-def log_likelihood(program: Program, places: Layout, theta: Tensor, x: Tensor) -> Tensor:
-    """Return log p(x|θ), shape (n,), of a simulator without latent draws; it differentiates through to θ.
+def log_likelihood(program: Program, values: Sequence[Tensor], theta: Tensor) -> Tensor:
+    """Return the log density of draws given θ, shape (n,); it differentiates through to θ.
+
+    Where none of the draws is latent this is log p(x|θ).
 
     Args:
         program: the simulator.
-        places: its layout.
+        values: every draw in its order, as ``Layout.values`` finds them in data.
         theta: shape (n, parameters).
-        x: shape (n, data).
     """
-    tape = Tape(places.values(x))
+    tape = Tape(values)
     program(theta, tape)
     return torch.as_tensor(tape.log_prob)

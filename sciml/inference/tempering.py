@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sciml.errors import SolveError
 from sciml.inference.priors import Prior
-from sciml.inference.resampling import effective_size
+from sciml.inference.resampling import effective_size, systematic
 
 LEAPS = 0.1
 """Share of the moves by a whole difference of two particles, from mode to mode."""
@@ -71,7 +71,7 @@ def temper(
         step = _step(logs, 1 - beta, kept * particles)
         weights = step * logs
         log_evidence += float(weights.logsumexp(0)) - math.log(particles)
-        rows = _systematic(weights, generator)
+        rows = systematic(torch.softmax(weights, dim=0), particles, generator)
         free, logs, beta = free[rows], logs[rows], beta + step
         temperatures += 1
         for _ in range(moves if beta < 1 else 2 * moves):
@@ -89,16 +89,6 @@ def _step(logs: Tensor, left: float, target: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if effective_size(middle * logs) >= target else (low, middle)
     return high
-
-
-def _systematic(log_weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Return rows resampled by weight, in random order."""
-    count = len(log_weights)
-    cumulative = torch.softmax(log_weights, dim=0).cumsum(0)
-    offset = torch.rand(1, generator=generator, dtype=torch.float64)
-    heights = (torch.arange(count, dtype=torch.float64) + offset) / count * cumulative[-1]
-    rows = torch.searchsorted(cumulative, heights).clamp_max(count - 1)
-    return rows[torch.randperm(count, generator=generator)]
 
 
 def _sweep(

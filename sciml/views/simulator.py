@@ -92,7 +92,7 @@ class Simulator(Problem):
         """
         if self.layout is None:
             raise UserError(f"{self.name} has no known likelihood: some of its draws are not among its data")
-        return log_likelihood(self.simulate, self.layout, theta, x)
+        return log_likelihood(self.simulate, self.layout.values(x), theta)
 
     @property
     def tractable(self) -> bool:
