@@ -34,3 +34,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean 'x'?`` for the known name nearest to ``name``, or an empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def missing(what: str, package: str, extra: str) -> UserError:
+    """Return the error that a package of an extra is not installed."""
+    return UserError(f"{what} needs {package}, which is not installed; run pip install -e '.[{extra}]'")

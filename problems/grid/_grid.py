@@ -51,12 +51,11 @@ class Solved:
 class LoadFlow(Graph, Pairs):
     """Find the voltage at every bus, given loads, generation, voltage set-points and the branches in service.
 
-    Solvers train on scenarios without outage and with one, half each; they are scored on others, without
-    outage, with one, and with two, a pair that no training scenario had out; and apart from these on grown
-    loads, without outage. ``flow_error`` is the relative
-    L2 error of the active flows over all of these, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is
+    Solvers train on scenarios with few branches out and are scored on others, with more outages than any training
+    scenario had among them; and apart from these on grown loads, without outage. ``flow_error`` is the relative L2
+    error of the active flows over all but the grown ones, ``||P - P_ref|| / ||P_ref||``: flows are what a grid is
     operated by, they vanish with no constant, and they ask for differences of angles, which is harder than
-    the angles. The reference is Newton-Raphson to a mismatch of 1e-12 p.u. A scenario in which a bus is cut
+    the angles. The reference is Newton-Raphson to a mismatch of ``tolerance``. A scenario in which a bus is cut
     off from the slack, or which has no load flow, is drawn, counted (arrays ``islanded`` and ``unsolved``)
     and set aside.
 

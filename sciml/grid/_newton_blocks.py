@@ -109,7 +109,7 @@ def solve(
         taken[:] = -1
         store(grown, 0, splat(1.0))
         for step in range(most + 1):
-            store(last, 0, mismatch(circuit, tape, work, changes, 0))
+            store(last, 0, mismatch(circuit, tape, work, changes))
             done = True
             for lane in range(WIDTH):
                 if last[lane] <= tolerance:
@@ -120,7 +120,7 @@ def solve(
                     done = done and last[lane] != last[lane]  # NaN will not come back
             if done or step == most:
                 break
-            store(grown, 0, greater_size(load(grown, 0), factorise(circuit, tape, work, changes, 0)))
+            store(grown, 0, greater_size(load(grown, 0), factorise(circuit, tape, work, changes)))
             substitute(tape, work)
         places = scaled(places, 2 * buses)
         for i in range(buses):

@@ -28,6 +28,12 @@ class Pattern:
     columns: np.ndarray
     size: int
 
+    @classmethod
+    def of(cls, rows: np.ndarray, columns: np.ndarray, size: int) -> "tuple[Pattern, np.ndarray]":
+        """Return the pattern of contributions, several of which may meet in an entry, and the entry of each."""
+        places, entry_of = np.unique(columns * size + rows, return_inverse=True)
+        return cls(places % size, places // size, size), entry_of
+
 
 class Balance(nn.Module, ABC):
     """Each node has a state and must be in balance; both have as many components.

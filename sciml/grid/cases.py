@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.errors import UserError, did_you_mean, short
+from sciml.errors import UserError, did_you_mean, missing, short
 from sciml.grid.powergrid import Generators, PowerGrid
-from sciml.grid.saved_nets import missing, read_net
+from sciml.grid.saved_nets import read_net
 
 if TYPE_CHECKING:
     from pandapower import pandapowerNet
@@ -73,7 +73,7 @@ def published(name: str) -> PowerGrid:
     try:
         import pandapower.networks
     except ImportError:
-        raise missing(name, "pandapower") from None
+        raise missing(name, "pandapower", "grid") from None
     return from_pandapower(getattr(pandapower.networks, CASES[name])())
 
 
@@ -95,7 +95,7 @@ def from_pandapower(net: "pandapowerNet") -> PowerGrid:
         from pandapower.auxiliary import _add_ppc_options
         from pandapower.pd2ppc import _pd2ppc
     except ImportError:
-        raise missing("a net", "pandapower") from None
+        raise missing("a net", "pandapower", "grid") from None
     net = deepcopy(net)
     _require_sound(net)
     net["_options"] = {}
@@ -160,7 +160,7 @@ def from_matpower(path: Path) -> PowerGrid:
     try:
         from matpowercaseframes import CaseFrames
     except ImportError:
-        raise missing(path.name, "matpowercaseframes") from None
+        raise missing(path.name, "matpowercaseframes", "grid") from None
     try:
         frames: Any = CaseFrames(str(path))
         base, tables = float(frames.baseMVA), [frames.bus, frames.branch, frames.gen]

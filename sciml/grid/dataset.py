@@ -13,7 +13,7 @@ import numpy as np
 
 from sciml.errors import UserError
 from sciml.files import replacing, write_text
-from sciml.grid.newton_batch import LoadFlows, NewtonBatch
+from sciml.grid.newton_batch import LoadFlows, NewtonBatch, outputs
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, states
 
@@ -145,12 +145,13 @@ def _sha256(path: Path) -> str:
 
 def _write(path: Path, grid: PowerGrid, inputs: np.ndarray, outages: np.ndarray, found: LoadFlows, first: int) -> None:
     branches = len(grid.source)
+    vm, va = np.split(outputs(found.voltages), 2, axis=1)
     arrays = {
         "given": (("scenario", "quantity"), inputs[:, :-branches]),
         "status": (("scenario", "branch"), inputs[:, -branches:].astype(np.uint8)),
         "outages": (("scenario",), outages.astype(np.uint8)),
-        "vm": (("scenario", "bus"), np.abs(found.voltages)),
-        "va": (("scenario", "bus"), np.degrees(np.angle(found.voltages))),
+        "vm": (("scenario", "bus"), vm),
+        "va": (("scenario", "bus"), va),
         "mismatch": (("scenario",), found.mismatch),
         "iterations": (("scenario",), found.iterations.astype(np.int16)),
         "converged": (("scenario",), found.converged.astype(np.uint8)),

@@ -23,9 +23,8 @@ def susceptances(grid: PowerGrid) -> tuple[Pattern, csr_array]:
     rows, columns, branch = np.r_[i, j, i, j], np.r_[i, j, j, i], np.tile(branches, 4)
     signs = np.repeat([1.0, 1.0, -1.0, -1.0], len(i))
     kept = (rows >= 0) & (columns >= 0)
-    places, entry = np.unique(columns[kept] * size + rows[kept], return_inverse=True)
-    linear = csr_array(coo_array((signs[kept], (entry, branch[kept])), (len(places), len(branches))))
-    return Pattern(places % size, places // size, size), linear
+    pattern, entry = Pattern.of(rows[kept], columns[kept], size)
+    return pattern, csr_array(coo_array((signs[kept], (entry, branch[kept])), (len(pattern.rows), len(branches))))
 
 
 def dc_angles(grid: PowerGrid, injection: np.ndarray, status: np.ndarray, loss_passes: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from sciml.errors import UserError
+from sciml.errors import UserError, missing
 from sciml.grid import _lu
 from sciml.grid.balance import newton
 from sciml.grid.powerflow import PowerFlow
@@ -77,7 +77,7 @@ class NewtonBatch:
         try:
             import numba  # noqa: F401
         except ImportError:
-            raise UserError("newton_batch needs numba, which is not installed; run pip install -e '.[grid]'") from None
+            raise missing("newton_batch", "numba", "grid") from None
         self.grid = grid
         self.tolerance = tolerance
         self.iterations = iterations
@@ -86,8 +86,8 @@ class NewtonBatch:
         self._circuit, self._tape, self._layout = _arranged(grid)
         self._branches = _branches(grid)
         self._known = np.full(len(grid.source), -1, np.int8)
-        self._nominal = self._from_dc(grid.nominal[None])
-        self._nominal = self.solve(grid.nominal[None]).voltages
+        nominal = grid.nominal[None]
+        self._nominal = self.solve(nominal, self._from_dc(nominal)).voltages
 
     def solve(self, inputs: np.ndarray, start: np.ndarray | None = None) -> LoadFlows:
         """Return the load flow of each scenario.
@@ -120,8 +120,7 @@ class NewtonBatch:
         left = left[(iterations[left] < 0) & ~(growth[left] < _GROWTH)]
         if len(left):
             again = newton(self._flow, torch.from_numpy(inputs[left]), self.tolerance, self.iterations, linear=True)
-            angle, magnitude = np.moveaxis(again.state.numpy(), -1, 0)
-            voltages[left], iterations[left] = magnitude * np.exp(1j * angle), again.iterations.numpy()
+            voltages[left], iterations[left] = self._flow.voltages(again.state), again.iterations.numpy()
         iterations[iterations < 0] = self.iterations
         mismatch = self.certified(inputs, voltages)
         pivoted = np.isin(np.arange(n), left)
@@ -211,8 +210,7 @@ class NewtonBatch:
 
     def _from_dc(self, inputs: np.ndarray) -> np.ndarray:
         """Return the voltages of the DC load flow, magnitudes of one, shape (n, buses)."""
-        state = self._flow.linear_start(self._flow.read(torch.from_numpy(inputs)))
-        return state[..., 1].numpy() * np.exp(1j * state[..., 0].numpy())
+        return self._flow.voltages(self._flow.linear_start(self._flow.read(torch.from_numpy(inputs))))
 
 
 def outputs(voltages: np.ndarray) -> np.ndarray:

@@ -38,9 +38,9 @@ class Operated:
 
 def by_newton(grid: PowerGrid, inputs: np.ndarray) -> np.ndarray:
     """Return voltages by Newton-Raphson from the DC load flow, shape (n, buses); NaN where it does not converge."""
-    found = newton(PowerFlow(grid), torch.from_numpy(inputs), linear=True)
-    state = torch.where(found.converged[:, None, None], found.state, torch.nan).numpy()
-    return state[..., 1] * np.exp(1j * state[..., 0])
+    flow = PowerFlow(grid)
+    found = newton(flow, torch.from_numpy(inputs), linear=True)
+    return flow.voltages(torch.where(found.converged[:, None, None], found.state, torch.nan))
 
 
 def without_generators(grid: PowerGrid, inputs: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -142,6 +142,11 @@ class PowerFlow(Balance):
     def outputs(self, state: Tensor) -> Tensor:
         return torch.cat([state[..., 1], torch.rad2deg(state[..., 0])], dim=1)
 
+    def voltages(self, state: Tensor) -> np.ndarray:
+        """Return complex voltages in p.u., shape (n, buses), of a state."""
+        angle, magnitude = np.moveaxis(state.numpy(), -1, 0)
+        return magnitude * np.exp(1j * angle)
+
     def state(self, outputs: Tensor) -> Tensor:
         """Return the state, (n, buses, 2), of outputs (n, outputs)."""
         vm, va = outputs.chunk(2, dim=1)
@@ -160,6 +165,4 @@ def _pattern(ends: np.ndarray, unknown: np.ndarray) -> tuple[Pattern, np.ndarray
     columns = np.concatenate([i, j, i, j, i + 1, j + 1, i + 1, j + 1, bus + 1, bus + 1])
     rank = np.where(unknown.ravel(), np.cumsum(unknown) - 1, -1)
     kept = np.flatnonzero((rank[rows] >= 0) & (rank[columns] >= 0))
-    size = int(unknown.sum())
-    places, entry_of = np.unique(rank[columns[kept]] * size + rank[rows[kept]], return_inverse=True)
-    return Pattern(places % size, places // size, size), entry_of, kept
+    return *Pattern.of(rank[rows[kept]], rank[columns[kept]], int(unknown.sum())), kept

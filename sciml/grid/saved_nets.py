@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sciml.errors import UserError
+from sciml.errors import UserError, missing
 
 if TYPE_CHECKING:
     from pandapower import pandapowerNet
@@ -27,7 +27,7 @@ def read_net(path: Path) -> "pandapowerNet":
     try:
         from pandapower import from_json_string, pandapowerNet
     except ImportError:
-        raise missing(path.name, "pandapower") from None
+        raise missing(path.name, "pandapower", "grid") from None
     try:
         text = path.read_text(encoding="utf-8")
         foreign = sorted(set(_classes(json.loads(text))) - _PLAIN)
@@ -62,8 +62,3 @@ def _classes(value: Any) -> Iterator[str]:
             except ValueError:
                 return
             yield from _classes(inner)
-
-
-def missing(what: str, package: str) -> UserError:
-    """Return the error that a package for grids is not installed."""
-    return UserError(f"{what} needs {package}, which is not installed; run pip install -e '.[grid]'")

@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from sciml.errors import UserError
+from sciml.errors import missing
 from sciml.grid.cases import CASES, from_pandapower
 from sciml.grid.newton_batch import NewtonBatch
 from sciml.grid.powergrid import PowerGrid
@@ -57,7 +57,7 @@ class Peer:
         try:
             from lightsim2grid.network import init_from_pandapower
         except ImportError:
-            raise UserError("this needs lightsim2grid, which is not installed; run pip install -e '.[peers]'") from None
+            raise missing("this", "lightsim2grid", "peers") from None
         self.model = init_from_pandapower(net)
         named = set(net.bus.name) == set(grid.numbers.tolist())
         numbers = (net.bus.name if named else net.bus.index).to_numpy(dtype=int)

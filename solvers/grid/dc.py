@@ -1,6 +1,6 @@
 """DC load flow: the linearised balance of active power."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -9,12 +9,11 @@ from annotated_types import Ge
 
 from sciml.grid.dc import dc_angles
 from sciml.grid.powerflow import PowerFlow
-from sciml.solution import Solution
-from sciml.solver import Context, Solver
-from sciml.views.graph import Graph
+
+from ._on_load_flow import OnLoadFlow
 
 
-class DC(Solver[Graph]):
+class DC(OnLoadFlow):
     """Linear in the angles, with all magnitudes at one p.u. and no reactive power.
 
     Σ_j b_ij (θ_i - θ_j - φ_ij) = P_i,  b = x / ((r² + x²) tap),  the derivative of the flow at the flat
@@ -28,21 +27,12 @@ class DC(Solver[Graph]):
         loss_passes: how often losses are estimated.
     """
 
-    kind = "classical"
-    needs = Graph
-    deterministic = True
     ladder: ClassVar = {"loss_passes": (0, 1, 2, 3)}
 
     def __init__(self, loss_passes: Annotated[int, Ge(0)] = 0) -> None:
         self.loss_passes = loss_passes
 
-    def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
-
-    def solve(self, problem: Graph, context: Context) -> Solution:
-        flow = problem.balance()
-        assert isinstance(flow, PowerFlow)
+    def answer(self, flow: PowerFlow) -> Callable[[np.ndarray], np.ndarray]:
         buses = len(flow.grid.numbers)
 
         def function(points: np.ndarray) -> np.ndarray:
@@ -55,7 +45,4 @@ class DC(Solver[Graph]):
             state = np.stack([angles, np.where(np.isnan(angles), np.nan, 1.0)], axis=-1)
             return flow.outputs(torch.from_numpy(state)).numpy()
 
-        return Solution(problem, function)
-
-    def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        return self.solve(problem, Context())
+        return function

@@ -1,17 +1,16 @@
 """The DC load flow and one step of Newton's method from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from sciml.grid.newton_batch import NewtonBatch, outputs
 from sciml.grid.powerflow import PowerFlow
-from sciml.solution import Solution
-from sciml.solver import Context, Solver
-from sciml.views.graph import Graph
+
+from ._on_load_flow import OnLoadFlow
 
 
-class DCNewton1(Solver[Graph]):
+class DCNewton1(OnLoadFlow):
     """Takes one Newton step on the AC equations, from the angles of the DC load flow and magnitudes of one.
 
     x = x_DC - J(x_DC)⁻¹ F(x_DC)
@@ -20,19 +19,6 @@ class DCNewton1(Solver[Graph]):
     Newton's method, 1967, doi:10.1109/TPAS.1967.291823.
     """
 
-    kind = "classical"
-    needs = Graph
-    deterministic = True
-
-    def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
-
-    def solve(self, problem: Graph, context: Context) -> Solution:
-        return self.restore(problem, {})
-
-    def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        flow = problem.balance()
-        assert isinstance(flow, PowerFlow)
+    def answer(self, flow: PowerFlow) -> Callable[[np.ndarray], np.ndarray]:
         batch = NewtonBatch(flow.grid)
-        return Solution(problem, lambda points: outputs(batch.one_step(points)))
+        return lambda points: outputs(batch.one_step(points))

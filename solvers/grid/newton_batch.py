@@ -1,6 +1,6 @@
 """Newton-Raphson on many load flows side by side, each certified."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -10,12 +10,11 @@ from sciml.grid.newton_batch import NewtonBatch as Batch
 from sciml.grid.newton_batch import outputs
 from sciml.grid.powerflow import PowerFlow
 from sciml.parameters import Count, Positive
-from sciml.solution import Solution
-from sciml.solver import Context, Solver
-from sciml.views.graph import Graph
+
+from ._on_load_flow import OnLoadFlow
 
 
-class NewtonBatch(Solver[Graph]):
+class NewtonBatch(OnLoadFlow):
     """Solves one load flow in each lane of the processor's vectors, from the voltages of the nominal state.
 
     J(x_k) (x_{k+1} - x_k) = -F(x_k)
@@ -30,9 +29,6 @@ class NewtonBatch(Solver[Graph]):
         threads: over which scenarios are spread.
     """
 
-    kind = "classical"
-    needs = Graph
-    deterministic = True
     ladder: ClassVar = {"tolerance": (1e-1, 1e-3, 1e-5, 1e-8, 1e-10)}
 
     def __init__(self, tolerance: Positive = 1e-8, iterations: Annotated[int, Ge(1)] = 20, threads: Count = 1) -> None:
@@ -40,19 +36,7 @@ class NewtonBatch(Solver[Graph]):
         self.iterations = iterations
         self.threads = threads
 
-    def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
-
-    def solve(self, problem: Graph, context: Context) -> Solution:
-        """Return a solution that solves each scenario when it is asked for it.
-
-        Rows in which a bus is cut off come back as NaN; a row not converged comes back as it stands.
-        """
-        return self.restore(problem, {})
-
-    def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        balance = problem.balance()
-        assert isinstance(balance, PowerFlow)
-        batch = Batch(balance.grid, self.tolerance, self.iterations, self.threads)
-        return Solution(problem, lambda points: outputs(batch.solve(points).voltages))
+    def answer(self, flow: PowerFlow) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function that solves scenarios; a row not converged comes back as it stands."""
+        batch = Batch(flow.grid, self.tolerance, self.iterations, self.threads)
+        return lambda points: outputs(batch.solve(points).voltages)
