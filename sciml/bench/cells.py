@@ -1,6 +1,7 @@
 """What a benchmark runs: its cells, the rows they belong to, and the pairs that do not fit."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,9 +171,7 @@ def pair(
     if reason:
         return Misfit(problem.name, solver.name, method.kind, reason, target)
 
-    def cell(seed: int, step: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
-        return _cell(problem, solver, step, seed, training, trainer)
-
+    cell = functools.partial(_cell, problem, solver, training, trainer)
     seeds = seeds[:1] if method.deterministic else seeds
     runs = [cell(seed, {}) for seed in seeds]
     config = runs[0][1]
@@ -194,7 +193,7 @@ def pair(
 
 
 def _cell(
-    problem: Chosen, solver: Chosen, step: Mapping[str, Any], seed: int, training: Training, trainer: Mapping[str, Any]
+    problem: Chosen, solver: Chosen, training: Training, trainer: Mapping[str, Any], seed: int, step: Mapping[str, Any]
 ) -> tuple[Cell, dict[str, Any]]:
     """Return a run, at a step of the solver's ladder or its parameters as they are, and its configuration."""
     method: Solver[Any] = solver.made

@@ -111,15 +111,28 @@ def agreed(problem: Residual, tolerance: float, seed: int, clock: Clock) -> Outc
             reason = "max_seconds" if clock.remaining <= 0 else "breakdown"
             break
         error, marches = difference(problem, before.function, now.function, seed, SAMPLE), marches + 1
-    met = error <= tolerance and float(now.notes["held_out_residual"]) <= tolerance
-    notes = now.notes | {
+    return concluded(now, tolerance, error, marches, reason)
+
+
+def concluded(last: Outcome, tolerance: float, error: float, marches: int, reason: str) -> Outcome:
+    """Return the last of several marches with notes on what they show.
+
+    Args:
+        last: the march.
+        tolerance: of its held-out residual and of the error.
+        error: as two marches estimate it; infinite after one.
+        marches: how many there were.
+        reason: why there are no more, where the tolerance does not hold.
+    """
+    met = error <= tolerance and float(last.notes["held_out_residual"]) <= tolerance
+    notes = last.notes | {
         "marches": marches,
         "tolerance_met": "yes" if met else "no",
         "stop_reason": "tolerance" if met else reason,
     }
     if math.isfinite(error):
         notes["estimated_error"] = error
-    return Outcome(now.function, now.state, notes)
+    return Outcome(last.function, last.state, notes)
 
 
 def _once(problem: Residual, statement: Statement, tolerance: float, seed: list[int], report: Report) -> Outcome:

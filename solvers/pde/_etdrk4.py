@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -131,7 +131,7 @@ class Exponential(Generic[Modes]):
         self.missing = 0.0
         """The same where there were not enough unknowns for more."""
 
-    def run(self, report: Report) -> "Exponential":
+    def run(self, report: Report) -> Self:
         """March to the end.
 
         Raises:

@@ -12,7 +12,7 @@ from sciml.pde.semilinear import Semilinear
 from sciml.views.residual import Residual
 
 from . import _lines_answer
-from ._cells import Outcome, difference
+from ._cells import Outcome, concluded, difference
 from ._etdrk4 import SUBSTEPS, Exponential, Report
 from ._lines_basis import LOWEST, Sines
 
@@ -97,11 +97,7 @@ def march(problem: Residual, tolerance: float, seed: int, clock: Clock, coeffici
         }
         reason = next((name for name, holds in reasons.items() if holds), "")
         local = max(local / FINER, FINEST)
-    met = error <= tolerance and float(best.notes["held_out_residual"]) <= tolerance
-    notes = best.notes | {"marches": marches, "tolerance_met": "yes" if met else "no", "stop_reason": reason}
-    if math.isfinite(error):
-        notes["estimated_error"] = error
-    return Outcome(best.function, best.state, notes)
+    return concluded(best, tolerance, error, marches, reason)
 
 
 def _once(system: Semilinear, tolerance: float, seed: int, coefficients: int, report: Report) -> Exponential[Sines]:

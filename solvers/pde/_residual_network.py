@@ -161,8 +161,12 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         batch = {}
         for group in self.groups:
-            batch |= self._draw(group, self.points if group.inside else self.condition_points, generator)
+            batch |= self._draw(group, self._first(group), generator)
         return batch
+
+    def _first(self, group: Group) -> int:
+        """Return how many points a group has at the start."""
+        return self.points if group.inside else self.condition_points
 
     def _draw(self, group: Group, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw points of a group, in the window of time at hand, with what the window before had there."""
@@ -195,13 +199,10 @@ class ResidualNetwork(NeuralSolver[Residual]):
         """
         drawn = {}
         for group in self.groups:
-            count, most = (
-                len(batch[f"{group.name}/coordinates"]),
-                self.points if group.inside else self.condition_points,
-            )
+            count = len(batch[f"{group.name}/coordinates"])
             fresh = self._draw(group, POOL * count if group.inside else count, generator)
             size, old = (self._squares(group, rows) for rows in (fresh, batch))
-            more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * most
+            more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * self._first(group)
             if group.inside:
                 likely = size.sqrt() / size.sqrt().mean().clamp_min(torch.finfo(size.dtype).tiny) + 1
                 chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)

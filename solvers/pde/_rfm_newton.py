@@ -186,8 +186,7 @@ def least_squares(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     QR is as accurate as a rank-revealing factorisation and up to twice as fast; the ridge keeps it from breaking
     down where directions are free.
     """
-    norms = np.linalg.norm(matrix, axis=0)
-    norms[norms == 0] = 1.0
+    norms = _lengths(matrix)
     columns = len(norms)
     ridged = np.zeros((len(matrix) + columns, columns), order="F")
     np.divide(matrix, norms, out=ridged[: len(matrix)])
@@ -200,11 +199,17 @@ def least_squares(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def normal_equations(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the least squares solution in scaled columns by Cholesky's factors of the normal equations."""
-    norms = np.linalg.norm(matrix, axis=0)
-    norms[norms == 0] = 1.0
+    norms = _lengths(matrix)
     scaled = matrix / norms
     normal = scaled.T @ scaled
     normal[np.diag_indices_from(normal)] += SQUARED_RIDGE
     factor = linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
     solution = linalg.cho_solve(factor, scaled.T @ right)
     return (solution + linalg.cho_solve(factor, scaled.T @ (right - scaled @ solution))) / norms
+
+
+def _lengths(matrix: np.ndarray) -> np.ndarray:
+    """Return the lengths of the columns, one for those that are zero."""
+    norms = np.linalg.norm(matrix, axis=0)
+    norms[norms == 0] = 1.0
+    return norms

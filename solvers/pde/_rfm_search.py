@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,8 +40,6 @@ NEAR = 0.5
 """Newton starts from fits with a residual below this."""
 LOOSE = 1e-4
 """Tolerances for which normal equations, which lose half the digits, will do."""
-WINDOW = 6
-"""Of the line search where fields are singular."""
 COMPARED = 4
 """Newton steps from the best fit so far; the next fit goes on from there."""
 
@@ -92,6 +91,11 @@ class Search:
         patient: whether to go on where the gains so far show that the tolerance is out of reach.
     """
 
+    window: ClassVar = 1
+    """Steps back to which Newton's line search compares."""
+    compared: ClassVar = COMPARED
+    """Newton steps from another fit at most."""
+
     def __init__(
         self,
         system: System,
@@ -104,9 +108,6 @@ class Search:
         self.system, self.tolerance, self.seed, self.most, self._report = system, tolerance, seed, most, report
         self.patient = patient
         self.held = system.sample(HELD_OUT, seed + 1)
-        self.rough = bool(system.problem.singularities())
-        known = data_bandwidths(system, [] if self.rough else self.held)  # what singular parts leave over has no scale
-        self.lowest = tuple(min(max(LOWEST, b), HIGHEST) for b in known)
         self.best: Fit | None = None
         self.failure: SolveError | None = None
         self.stopped: str | None = None
@@ -145,6 +146,11 @@ class Search:
             before, best = best, self._more(best, int(min(max(wanted, least), 2 * count, most)))
             stale = stale + 1 if best.score > 0.7 * before.score else 0
         return self._ended("stagnation")
+
+    @cached_property
+    def lowest(self) -> tuple[float, ...]:
+        """The least bandwidths that the data allow."""
+        return tuple(min(max(LOWEST, b), HIGHEST) for b in data_bandwidths(self.system, self.held))
 
     def deviations(self, fit: Fit) -> np.ndarray:
         """Return the standard deviations of the numbers that are sought."""
@@ -253,12 +259,11 @@ class Search:
         features = Features.draw(system.problem.region.bounds, count, bandwidths, generator, system.periodic)
         if count not in self._groups:
             self._groups[count] = system.sample(count, self.seed)
-        loose = self.tolerance >= LOOSE
-        method = GaussNewton(system, self._groups[count], features, loose, WINDOW if self.rough else 1)
+        method = GaussNewton(system, self._groups[count], features, self.tolerance >= LOOSE, self.window)
         near = start if start and start.score < NEAR else None
         try:
             with np.errstate(all="ignore"):
-                found, taken = method.run(near and near.expansion, COMPARED if near and not self.rough else STEPS)
+                found, taken = method.run(near and near.expansion, self.compared if near else STEPS)
         except (SolveError, np.linalg.LinAlgError) as error:
             self.failure = error if isinstance(error, SolveError) else SolveError(f"least squares failed: {error}")
             return None

@@ -1,9 +1,11 @@
 """The search for features of a remainder that singular parts leave over."""
 
 import math
+from typing import ClassVar
 
 from sciml.errors import SolveError
 
+from ._rfm_newton import STEPS
 from ._rfm_search import Fit, Search
 
 START = 1024
@@ -21,6 +23,9 @@ class Widening(Search):
     as fast along one axis as along the other. With the fewest features Newton starts from zero for each band, since
     the narrowest may lie near a solution of theirs alone.
     """
+
+    window: ClassVar = 6
+    compared: ClassVar = STEPS
 
     def run(self) -> tuple[Fit, str]:
         most = self.most // len(self.system.fields)

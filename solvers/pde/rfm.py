@@ -27,7 +27,7 @@ BLOCK = 4096
 """Points evaluated at once."""
 MEMORY = 2.0**33
 """The most bytes for a least squares matrix and its copies."""
-MARCHES = {"cells_": _cells, "lines_": _lines_answer}
+CELLS, LINES = "cells_", "lines_"
 """What names of a march's arrays begin with."""
 BY_LINES = 100
 """By how much lines, which need no matrix, may have more coefficients at one instant."""
@@ -89,7 +89,7 @@ class RFM(Solver[Residual]):
         clock, most = Clock(context), context.training.max_steps
         if _lines.refusal(problem) is None:
             found = _lines.march(problem, self.tolerance, context.seed, clock, BY_LINES * self.coefficients, most)
-            return _marched(problem, "lines_", found)
+            return _marched(problem, LINES, found)
         marching = _cells.refusal(problem) is None
 
         def report(fit: Fit | None) -> str | None:
@@ -118,13 +118,13 @@ class RFM(Solver[Residual]):
         if found.notes["tolerance_met"] == "no" and fit.held_out < left:
             notes["march"] = f"its held-out residual {left:.2g} is greater"
             return _on_the_whole(problem, fit, notes)
-        return _marched(problem, "cells_", found, {"global_held_out_residual": fit.held_out})
+        return _marched(problem, CELLS, found, {"global_held_out_residual": fit.held_out})
 
     def _restore(self, problem: Residual, state: Mapping[str, np.ndarray]) -> Solution:
-        for prefix, module in MARCHES.items():
+        for prefix, remake in ((CELLS, _cells.remake), (LINES, _lines_answer.remake)):
             arrays = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
             if arrays:
-                return Solution(problem, module.remake(problem, arrays), state)
+                return Solution(problem, remake(problem, arrays), state)
         features = Features(state["weights"], state["phases"], state["origin"])
         return Solution(problem, _function(Expansion(features, state["coefficients"], state["unknowns"])), state)
 
