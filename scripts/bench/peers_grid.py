@@ -55,7 +55,7 @@ class Peer:
 
     def __init__(self, net: Any, grid: PowerGrid, nominal: np.ndarray) -> None:
         try:
-            from lightsim2grid.network import init_from_pandapower
+            from lightsim2grid.network import init_from_pandapower  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise missing("this", "lightsim2grid", "peers") from None
         self.model = init_from_pandapower(net)
@@ -74,7 +74,7 @@ class Peer:
             algorithm: name of a Newton algorithm.
             policy: when it factorises.
         """
-        from lightsim2grid.lightsim2grid_cpp import AlgorithmType, RefactorPolicyType, ScenarioSweepCPP
+        from lightsim2grid.lightsim2grid_cpp import AlgorithmType, RefactorPolicyType, ScenarioSweepCPP  # pyright: ignore[reportMissingImports]
 
         sweep = ScenarioSweepCPP(self.model)
         sweep.change_algorithm(getattr(AlgorithmType, algorithm))
