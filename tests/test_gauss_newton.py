@@ -21,6 +21,7 @@ from sciml.training.gauss_newton import LevenbergMarquardt
 from sciml.training.natural_gradient import NaturalGradient
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
+from solvers.pde._drawing import FINE, OUTLYING, influence, spread, toward_edges
 from solvers.pde._interval import intervals
 from solvers.pde.dgm import DGM
 from solvers.pde.pinn import PINN
@@ -265,6 +266,47 @@ def test_points_grow_where_the_network_learnt_them_instead_of_the_equations():
 
 def problem_contains(module: Any, points: Tensor) -> bool:
     return bool(Burgers().region.contains(points.numpy()).all()) and math.isfinite(float(points.sum()))
+
+
+def test_half_of_the_new_coordinates_follow_the_arcsine_law_where_an_axis_ends():
+    generator, box = torch.Generator().manual_seed(0), Box(x=(-1, 3), t=(0, 2))
+    low, high = torch.as_tensor(box.bounds).T
+    uniform = low + (high - low) * torch.rand(20_000, 2, dtype=torch.float64, generator=generator)
+    moved = toward_edges(uniform, box, ("x",), generator)
+    assert torch.equal(moved[:, 0], uniform[:, 0])
+    law = stats.kstest(moved[:, 1] / 2, lambda s: (s + stats.arcsine.cdf(s)) / 2)
+    assert law.pvalue > 0.01
+
+
+def test_drawn_rows_follow_the_weights_and_leave_no_cell_without_its_share():
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.rand(4096, 2, dtype=torch.float64, generator=generator)
+    weights = 1 + 3 * (pool[:, 0] > 0.5).double()
+    rows = spread(pool, weights, 1024, generator)
+    assert len(rows) == 1024
+    right = pool[rows, 0] > 0.5
+    assert right.double().mean() == pytest.approx(float(weights[pool[:, 0] > 0.5].sum() / weights.sum()), abs=0.005)
+    cells = (pool * 8).long() @ torch.tensor([8, 1])
+    share = torch.zeros(64, dtype=torch.float64).index_add(0, cells, weights) / weights.sum() * 1024
+    counts = torch.bincount(cells[rows], minlength=64)
+    assert (counts - share).square().mean() < 0.5 * share.mean()  # independent draws: once the mean
+
+
+def test_outliers_are_held_back_once_residuals_are_small():
+    relative = torch.tensor([0.0, 1.0, OUTLYING, 100.0])
+    small, large = (influence(relative, torch.tensor(fall)) for fall in (FINE / 2, 2 * FINE))
+    torch.testing.assert_close(relative * small, relative.clamp(max=OUTLYING))
+    assert large.tolist() == [1, 1, 1, 1]
+
+
+def test_held_back_points_count_less_in_the_loss():
+    module = PINN(width=4, depth=1, points=20).fresh(Burgers(), 0, torch.float64)
+    assert isinstance(module, PINN)
+    batch = module.sample(torch.Generator().manual_seed(0))
+    (group,) = module.groups
+    whole = module.residuals(batch)["equation"]
+    half = module.residuals({**batch, group.weight: torch.full((20,), 0.5, dtype=torch.float64)})["equation"]
+    torch.testing.assert_close(half, whole / 2)
 
 
 def test_a_training_stopped_and_resumed_ends_in_the_same_bits(tmp_path):

@@ -96,10 +96,10 @@ def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tenso
     Graph. Stat. 5, 1996.
     """
     cumulative = weights.cumsum(0)
-    offset = torch.rand(1, generator=generator, dtype=torch.float64)
-    heights = (torch.arange(count, dtype=torch.float64) + offset) / count * cumulative[-1]
+    to = {"dtype": torch.float64, "device": weights.device}
+    heights = (torch.arange(count, **to) + torch.rand(1, generator=generator, **to)) / count * cumulative[-1]
     rows = torch.searchsorted(cumulative, heights).clamp_max(len(weights) - 1)
-    return rows[torch.randperm(count, generator=generator)]
+    return rows[torch.randperm(count, generator=generator, device=rows.device)]
 
 
 def accepted(propose: Callable[[], Tensor], count: int) -> Tensor:

@@ -28,6 +28,11 @@ class Group:
         """The derivatives that the terms need, each once."""
         return tuple(sorted({d.order for term in self.terms for d in term.relation.needs}))
 
+    @property
+    def weight(self) -> str:
+        """The entry of a batch with a factor of the residuals at each point, where there is one."""
+        return f"{self.name}/weight"
+
     def pack(self, points: Points) -> dict[str, Tensor]:
         """Return points as entries of a batch, one row for each point."""
         partner = {} if points.partner is None else {f"{self.name}/partner": points.partner}

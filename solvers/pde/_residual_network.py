@@ -13,11 +13,12 @@ from sciml.networks import Normalise
 from sciml.neural import NeuralSolver, Phase
 from sciml.pde import taylor
 from sciml.pde.conditions import Observed
-from sciml.pde.domains import Box, Domain, Points, Sampling
+from sciml.pde.domains import Box, Domain, Faces, Points, Sampling
 from sciml.pde.fields import Array, Derivative
 from sciml.pde.tape import per_row, recording
 from sciml.views.residual import Derivatives, Residual
 
+from ._drawing import grows, influence, spread, toward_edges
 from ._groups import Group, grouped, interior, places
 from ._imposed import FieldData, Imposed, impose
 from ._interval import deviation, intervals
@@ -29,10 +30,6 @@ EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
 POOL = 8
 """Candidates for each point that is drawn anew."""
-OVERFIT = 3.0
-"""The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
-GROWTH = 4
-"""The most residuals of a group up to which its points are doubled, relative to its points at the start."""
 
 
 class ResidualNetwork(NeuralSolver[Residual]):
@@ -70,6 +67,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         terms = [term for term in problem.terms if term.name not in met]
         self.stages = self.network.grouped(terms) if isinstance(self.network, Windows) else (grouped(terms),)
         self.groups = self.stages[0]
+        self.periodic = problem.periodic_axes
         self.places = {f.name: k for k, f in enumerate(problem.fields)}
         self.sought = nn.ParameterDict({u.name: torch.tensor(u.guess, dtype=self.real) for u in problem.unknowns})
         self.sought_fields = sought(problem)
@@ -168,9 +166,12 @@ class ResidualNetwork(NeuralSolver[Residual]):
         """Return how many points a group has at the start."""
         return self.points if group.inside else self.condition_points
 
-    def _draw(self, group: Group, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def _draw(self, group: Group, count: int, generator: torch.Generator, edges: bool = False) -> dict[str, Tensor]:
         """Draw points of a group, in the window of time at hand, with what the window before had there."""
         points = group.part.sample(count, generator, self.sampling, self.real)
+        if edges and isinstance(group.part, Faces):
+            moved = toward_edges(points.coordinates, group.part.box, self.periodic, generator)
+            points = replace(points, coordinates=moved)
         if isinstance(self.network, Windows) and self.network.before is not None:
             with torch.no_grad():
                 extras = self._handover(self.network, group, points)
@@ -191,23 +192,30 @@ class ResidualNetwork(NeuralSolver[Residual]):
     def resample(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw points anew, in the interior likelier where residuals are large.
 
-        They come from a pool with probability proportional to ``|r| / mean |r| + 1``. Where the mean square at fresh
-        points is several times that at the old ones, the network has learnt the points and not what holds there: there
-        are twice as many from then on.
+        They come from a pool, on a box denser toward the ends of its axes, with probability proportional to
+        ``|r| / mean |r| + 1`` and evenly spread; outliers among them are held back once residuals are small. Where the
+        mean square at fresh points is several times that at the old ones, the network has learnt the points and not
+        what holds there: there are twice as many from then on.
         Source: C. Wu et al., A comprehensive study of non-adaptive and residual-based adaptive sampling for
         physics-informed neural networks (2023), arXiv 2207.10289.
         """
         drawn = {}
         for group in self.groups:
             count = len(batch[f"{group.name}/coordinates"])
-            fresh = self._draw(group, POOL * count if group.inside else count, generator)
-            size, old = (self._squares(group, rows) for rows in (fresh, batch))
-            more = size.mean() > OVERFIT * old.mean() and count * len(group.terms) < GROWTH * self._first(group)
+            first, rows = self._first(group), count * len(group.terms)
+            fresh = self._draw(group, POOL * count if group.inside else count, generator, edges=group.inside)
+            size, old = (self._squares(group, points) for points in (fresh, batch))
             if group.inside:
-                likely = size.sqrt() / size.sqrt().mean().clamp_min(torch.finfo(size.dtype).tiny) + 1
-                chosen = torch.multinomial(likely, 2 * count if more else count, generator=generator)
-                fresh = {name: rows[chosen] for name, rows in fresh.items()}
-            elif more:
+                start = batch.get(f"{group.name}/start", size.mean().sqrt())
+                relative = size.sqrt() / size.sqrt().mean().clamp_min(torch.finfo(size.dtype).tiny)
+                fresh[group.weight] = influence(relative, size.mean().sqrt() / start)
+                size = size * fresh[group.weight].square()
+                more = grows(size, old, rows, first)
+                at = fresh[f"{group.name}/coordinates"]
+                chosen = spread(at, relative + 1, 2 * count if more else count, generator)
+                fresh = {name: values[chosen] for name, values in fresh.items()}
+                fresh[f"{group.name}/start"] = start
+            elif grows(size, old, rows, first):
                 fresh = self._draw(group, 2 * count, generator)
             drawn |= fresh
         return drawn
@@ -233,7 +241,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
         return {name: rows for group in self.groups for name, rows in self._group_fixed(group, batch).items()}
 
     def _group_fixed(self, group: Group, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        points = group.points(batch)
+        points, factor = group.points(batch), batch.get(group.weight)
         derivatives = self.interpreter(points, group.orders)
         sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
         points = replace(points, extras={**points.extras, **sought})
@@ -243,7 +251,7 @@ class ResidualNetwork(NeuralSolver[Residual]):
             residual = term.residual(points, derivatives)
             if handed(term) in points.extras:
                 residual = residual - points.extras[handed(term)]
-            residuals[term.name] = weight * residual
+            residuals[term.name] = weight * (residual if factor is None else factor * residual)
         return residuals
 
     def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:

@@ -22,7 +22,7 @@ Method = Literal["auto"] | Optimizing
 Network = Literal["mlp", "fourier", "piratenet", "dgm"]
 MATRICES = {"mlp": (-1, 1), "fourier": (0, 1), "piratenet": (2, 3), "dgm": (0, 4)}
 """Square matrices of weights in each network: in all, and for each of its layers."""
-SHAPES: dict[Activation, tuple[int, int]] = {"tanh": (18, 4), "silu": (18, 4), "sin": (28, 2)}
+SHAPES: dict[Activation, tuple[int, int]] = {"tanh": (18, 4), "silu": (18, 4), "sin": (24, 2)}
 """Width and depth where nothing else is asked for."""
 SMALL = 4000
 """The most weights in square matrices with which Gauss-Newton steps are cheap."""
@@ -62,7 +62,7 @@ class PINN(ResidualNetwork):
     (1998), arXiv physics/9705023.
 
     Args:
-        width: of each hidden layer; by default 28 where layers are sines, else 18.
+        width: of each hidden layer; by default 24 where layers are sines, else 18.
         depth: number of hidden layers, for piratenet of blocks, for dgm of gated layers; by default 2 where layers are
             sines, which serve smooth waves, else 4.
         network: mlp (fully connected), fourier (the same on random Fourier features), piratenet (residual blocks that
