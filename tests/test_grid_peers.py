@@ -1,6 +1,7 @@
 """The fast decoupled load flow, and peers on the scenarios of a problem."""
 
 import numpy as np
+import pandapower.networks
 import pytest
 
 import sciml
@@ -8,9 +9,12 @@ from problems.grid.grid import Grid
 from sciml.grid.cases import open_case
 from sciml.grid.fast_decoupled import fast_decoupled
 from sciml.grid.newton_batch import NewtonBatch
+from sciml.solver import misfit
 from solvers.grid._on_admittances import OnAdmittances
 from solvers.grid.lightsim2grid import LightSim2Grid
+from solvers.grid.newton import Newton
 from solvers.grid.pandapower import PandaPower
+from solvers.grid.power_grid_model import PowerGridModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -19,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 def test_the_fast_decoupled_load_flow_is_that_of_newton(case: str) -> None:
     grid = open_case(case)
     inputs = np.tile(grid.nominal, (5, 1))
-    inputs[:, : 2 * len(grid.loads)] *= np.array([0.8, 0.9, 1.0, 1.0, 1.02])[:, None]
+    inputs[:, : 2 * len(grid.loads)] *= np.array([0.99, 0.995, 1.0, 1.0, 1.005])[:, None]
     inputs[3, -len(grid.source) + 2] = 0
     expected = NewtonBatch(grid, 1e-11).solve(inputs)
     assert expected.converged.all()
@@ -63,3 +67,21 @@ def test_peers_agree_with_the_reference(peer: OnAdmittances, settings: dict) -> 
     assert np.isfinite(found[1]).all()
     points[1, : len(problem.flow.grid.loads)] *= 100
     assert np.isnan(answer(points)).all()
+
+
+def test_power_grid_model_agrees_where_no_bus_but_the_slack_is_regulated() -> None:
+    settings = {"train": 10, "test": 6, "train_outages": (0,), "test_outages": (0,)}
+    net = pandapower.networks.create_cigre_network_mv()
+    pandapower.create_shunt(net, net.bus.index[5], q_mvar=-0.5, p_mw=0.1)
+    problem = Grid.of(net, **settings)
+    answer = sciml.solve(problem, PowerGridModel(1e-11))
+    assert np.abs(answer(problem.reference.inputs) - problem.reference.outputs).max() < 1e-8
+    points = problem.reference.inputs[:3].copy()
+    points[0, -1] = 0  # cuts a bus off
+    points[1, : len(problem.flow.grid.loads)] *= 1000
+    found = answer(points)
+    assert np.isnan(found[:2]).all()
+    assert np.abs(found[2] - sciml.solve(problem, Newton())(points)[2]).max() < 1e-8
+    assert misfit(Grid(), PowerGridModel()) == (
+        "power_grid_model refuses grid: it holds no voltage but the slack's; the grid has 5 regulated buses"
+    )
