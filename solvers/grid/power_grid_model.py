@@ -93,34 +93,28 @@ def _model(grid: PowerGrid) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
     loads = branches[-1] + 1 + np.arange(len(grid.loads))
     shunts = branches[-1] + 1 + len(loads) + buses
     source = shunts[-1:] + 1
-    ends = {
+    branch = {
         "from_node": grid.source,
         "to_node": grid.target,
         "from_status": grid.in_service,
         "to_status": grid.in_service,
-    }
-    series = {"r1": ohms * np.real(grid.impedance), "x1": ohms * np.imag(grid.impedance)}
-    earth = {"g1": grid.conductance / ohms, "b1": grid.charging / ohms}
-    line = {
-        **ends,
-        **status,
-        **series,
-        **earth,
+        "r1": ohms * np.real(grid.impedance),
+        "x1": ohms * np.imag(grid.impedance),
+        "g1": grid.conductance / ohms,
+        "b1": grid.charging / ohms,
         "k": np.abs(grid.tap),
         "theta": np.angle(grid.tap),
         "sn": 1e6 * grid.base,
     }
-    power = {"p_specified": 1e6 * np.real(grid.load), "q_specified": 1e6 * np.imag(grid.load)}
-    admittance = {"g1": np.real(grid.shunt) / ohms, "b1": np.imag(grid.shunt) / ohms}
-    held = {"u_ref": grid.setpoint[0], "sk": _STIFF}
+    load = {"node": grid.loads, "p_specified": 1e6 * np.real(grid.load), "q_specified": 1e6 * np.imag(grid.load)}
+    shunt = {"node": buses, "g1": np.real(grid.shunt) / ohms, "b1": np.imag(grid.shunt) / ohms}
+    held = {"node": grid.slack, "u_ref": grid.setpoint[0], "sk": _STIFF}
     parts = {
         "node": _table("input", "node", buses.shape, id=buses, u_rated=_VOLTS),
-        "generic_branch": _table(
-            "input", "generic_branch", branches.shape, id=branches, **ends, **series, **earth, **ratio
-        ),
-        "sym_load": _table("input", "sym_load", loads.shape, id=loads, node=grid.loads, status=1, type=0, **power),
-        "shunt": _table("input", "shunt", buses.shape, id=shunts, node=buses, status=1, **admittance),
-        "source": _table("input", "source", (1,), id=source, node=grid.slack, status=1, **held),
+        "generic_branch": _table("input", "generic_branch", branches.shape, id=branches, **branch),
+        "sym_load": _table("input", "sym_load", loads.shape, id=loads, status=1, type=0, **load),
+        "shunt": _table("input", "shunt", buses.shape, id=shunts, status=1, **shunt),
+        "source": _table("input", "source", (1,), id=source, status=1, **held),
     }
     return Model(parts), branches, loads, source
 
