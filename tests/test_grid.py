@@ -197,7 +197,8 @@ def test_scenarios_follow_from_the_seed() -> None:
 def test_scores_of_the_reference_vanish(problem: Grid) -> None:
     scores = problem.score(sciml.solve(problem, Newton(tolerance=1e-8)))
     assert scores[problem.primary] < 1e-7
-    assert all(value < 1e-5 for value in scores.values())
+    physics = ("excessive_loss", "joule")  # of the grid itself, which loses much
+    assert all(value < 1e-5 for name, value in scores.items() if not name.startswith(physics))
     for k in (0, 1, 2):
         assert {f"{n}_n{k}" for n in ("flow_error", "vm_error", "va_error", "mismatch_max")} <= set(scores)
 

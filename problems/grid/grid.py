@@ -162,12 +162,12 @@ class Grid(Graph, Pairs):
         return PowerFlow(self.flow.grid, real)
 
     @property
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether an answer keeps nothing beside the balance."""
         return self.operation == Operation() and not self.generators_out
 
     def answered(self, way: Way) -> Callable[[np.ndarray], np.ndarray]:
-        if self._is_plain:
+        if self.is_plain:
             return super().answered(way)
 
         def solve(grid: PowerGrid) -> Callable[[np.ndarray], np.ndarray]:
@@ -237,7 +237,7 @@ class Grid(Graph, Pairs):
         return self._solved("shifted")
 
     def _solved(self, split: str) -> Solved:
-        return solved(self.flow, self.drawn[split], self.tolerance, None if self._is_plain else self.operation)
+        return solved(self.flow, self.drawn[split], self.tolerance, None if self.is_plain else self.operation)
 
     def statement(self) -> Iterator[tuple[str, str, str]]:
         yield "power balance", "S_i = V_i Σ_j conj(Y_ij V_j)", r"S_i = V_i \sum_j \overline{Y_{ij} V_j}"
@@ -255,7 +255,7 @@ class Grid(Graph, Pairs):
         """Return how far Kirchhoff's law and what operation asks for are missed, in p.u., shape (n, components)."""
         lack = self.operation.lack(self.flow.grid, inputs, voltages(outputs))
         parts = np.stack([np.real(lack), np.imag(lack)], axis=-1)
-        return parts[:, self.flow.unknown.numpy()] if self._is_plain else parts.reshape(len(parts), -1)
+        return parts[:, self.flow.unknown.numpy()] if self.is_plain else parts.reshape(len(parts), -1)
 
     def prepare(self) -> None:
         self.reference  # noqa: B018 - cached
