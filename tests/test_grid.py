@@ -195,7 +195,7 @@ def test_scenarios_follow_from_the_seed() -> None:
 
 
 def test_scores_of_the_reference_vanish(problem: Grid) -> None:
-    scores = problem.score(sciml.solve(problem, Newton(tolerance=1e-8)))
+    scores = problem.score(sciml.solve(problem, Newton(tolerance=1e-10)))
     assert scores[problem.primary] < 1e-7
     physics = ("excessive_loss", "joule")  # of the grid itself, which loses much
     assert all(value < 1e-5 for name, value in scores.items() if not name.startswith(physics))

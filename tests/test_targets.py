@@ -127,7 +127,7 @@ def test_a_pair_that_does_not_fit_misses_its_target(suite) -> None:
     plan.write(Path())
     assert read_plan(Path()) == plan
     (verdict,) = assemble([Path()]).targets
-    assert (verdict.problem, verdict.solver, verdict.target, verdict.met) == ("ieee14", "pinn", Target(**aim), False)
+    assert (verdict.problem, verdict.solver, verdict.target, verdict.met) == ("galton", "pinn", Target(**aim), False)
 
 
 def test_variants_of_a_problem_have_targets_of_their_own(suite, tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
 
+from sciml.errors import UserError
 from sciml.grid.cases import from_pandapower, open_case
+from sciml.grid.dataset import Plan, write
 from sciml.grid.failures import failing
-from sciml.grid.newton_batch import outputs, voltages
+from sciml.grid.newton_batch import NewtonBatch, outputs, voltages
 from sciml.grid.operation import Operation, Sharing
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
@@ -221,6 +224,13 @@ class Grid(Graph, Pairs):
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         return self._labelled.inputs, self._labelled.outputs
+
+    def record(self, folder: Path, count: int, shard: int, workers: int) -> int:
+        if not self.is_plain:
+            raise UserError("a dataset holds plain load flows; leave out generators_out, reactive_limits and slack")
+        unseen = tuple(self.unseen.tolist())
+        plan = Plan(count, self.spread, self.train_outages, shard, self.seed, unseen)
+        return write(folder, self.flow.grid, plan, NewtonBatch(self.flow.grid), workers)
 
     @cached_property
     def _labelled(self) -> Solved:
