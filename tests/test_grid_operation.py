@@ -283,3 +283,14 @@ def test_solvers_keep_what_a_problem_says_of_operation(settings: dict[str, Any])
         scores = problem.score(sciml.solve(problem, solver))
         assert scores["flow_error"] < 1e-6
         assert scores["mismatch_max"] < 1e-6
+
+
+def test_an_error_of_angles_counts_on_lines_and_not_on_couplers() -> None:
+    problem = Grid(train=10, test=8, couplers=(4,), test_outages=(0,))
+    known = problem.reference
+    off = known.outputs.copy()
+    off[:, -1] += 0.01  # degrees, at the second busbar: 175 MW over the coupler
+    scores = problem._scores(known.inputs, off, known.outputs, "")
+    moved = problem.branch_flows(known.inputs, off) - problem.branch_flows(known.inputs, known.outputs)
+    assert np.abs(moved[:, -1]).min() > 100
+    assert scores["flow_error"] < 0.01

@@ -9,6 +9,7 @@ from sciml.grid.balance import newton
 from sciml.grid.newton_batch import outputs
 from sciml.grid.operation import Operation
 from sciml.grid.powerflow import PowerFlow
+from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Scenarios
 
 
@@ -46,3 +47,9 @@ def solved(flow: PowerFlow, drawn: Scenarios, tolerance: float, operation: Opera
         answer, done = outputs(operated.voltages), operated.settled
     unsolved = {int(k): int((~done[drawn.outages == k]).sum()) for k in np.unique(drawn.outages)}
     return Solved(drawn.inputs[done], drawn.outages[done], answer[done], unsolved)
+
+
+def rounding(grid: PowerGrid) -> float:
+    """Return a mismatch in p.u. that rounding allows: ten times eps max_i Σ_j |Y_ij|, and 1e-12 at least."""
+    sums = abs(grid.admittance(grid.in_service.astype(float))).sum(axis=1)
+    return max(1e-12, 10 * np.finfo(float).eps * float(sums.max()))
