@@ -17,6 +17,7 @@ _TOLERANCE = 1e-9
 Solve = Callable[[PowerGrid], Callable[[np.ndarray], np.ndarray]]
 """For a grid the function from scenarios (n, inputs) to complex voltages (n, buses), NaN without a load flow."""
 Sharing = Literal["single", "equal", "capacity"]
+"""Who makes up for what is lacking."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def operate(
     able = np.ones((len(inputs), len(grid.regulated)), bool) if held is None else held
     if shares is not None:
         count, sums = shares.shape[-1], shares.sum(axis=-1)
-        if count != len(grid.regulated) or (np.abs(sums - 1) > 1e-9).any():
+        if count != len(grid.regulated) or not (np.abs(sums - 1) <= 1e-9).all():
             raise UserError(f"{count} shares sum to {np.max(sums):.6g}; expected {len(grid.regulated)}, of sum one")
         shares = np.broadcast_to(shares, able.shape)
     solver = _Solver(grid, solve)
