@@ -12,7 +12,7 @@ _TOGETHER = 64
 """Scenarios in one factorisation."""
 
 
-def fast_decoupled(grid: PowerGrid, inputs: np.ndarray, tolerance: float = 1e-8, iterations: int = 40) -> np.ndarray:
+def fast_decoupled(grid: PowerGrid, inputs: np.ndarray, tolerance: float = 1e-8, iterations: int = 100) -> np.ndarray:
     """Return complex voltages in p.u., shape (n, buses); NaN where islanded, as they stand where not converged.
 
     B' Δθ = ΔP / |V|,  then  B'' Δ|V| = ΔQ / |V|

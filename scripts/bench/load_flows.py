@@ -4,7 +4,7 @@
 
 Every solver answers the same scenarios of none, one and two branches out, in batches of 1, 1 000 and 10 000; a RUN is a
 run folder of ``sciml train`` on the same grid, whose network is restored. Peers that take one load flow at a time
-include what Python does for each, above all its admittance matrix; ``peers_grid.py`` measures a peer's own batches.
+include what Python does for each, its admittance matrix and DC start; ``peers_grid.py`` measures a peer's own batches.
 Seconds are of the processor, on one thread, the least of three repeats; a batch that would take more than some seconds
 is left out. Errors are of ``Grid.score``, against Newton-Raphson, over all scenarios and over those of two branches
 out. The last line is JSON.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import torch
 from annotated_types import Ge
 from scipy.sparse import csc_matrix
 
@@ -44,7 +45,7 @@ Solve = Callable[[csc_matrix, np.ndarray, np.ndarray], np.ndarray]
 
 
 class OnAdmittances(OnLoadFlow):
-    """Starts from the flat profile, and makes the matrix of each scenario anew.
+    """Starts from the DC load flow, and makes the matrix of each scenario anew.
 
     Args:
         tolerance: greatest mismatch at which a scenario is solved, in p.u.
@@ -70,12 +71,11 @@ class OnAdmittances(OnLoadFlow):
         solve = self.solver(buses)
 
         def function(points: np.ndarray) -> np.ndarray:
-            p_load, q_load, generation, setpoint, status = grid.split(points)
+            p_load, q_load, generation, _, status = grid.split(points)
             power = np.zeros((len(points), buses.count), complex)
             power[:, grid.loads] -= (p_load + 1j * q_load) / grid.base
             power[:, grid.regulated[1:]] += generation / grid.base
-            voltages = np.ones((len(points), buses.count), complex)
-            voltages[:, grid.regulated] = setpoint
+            voltages = flow.voltages(flow.linear_start(flow.read(torch.from_numpy(points))))
             islanded = grid.islanded(status)
             voltages[islanded] = np.nan
             for row in np.flatnonzero(~islanded):

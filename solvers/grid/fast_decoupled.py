@@ -28,7 +28,7 @@ class FastDecoupled(OnLoadFlow):
 
     ladder: ClassVar = {"iterations": (1, 2, 4, 8, 16)}
 
-    def __init__(self, tolerance: Positive = 1e-8, iterations: Count = 40) -> None:
+    def __init__(self, tolerance: Positive = 1e-8, iterations: Count = 100) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
 
