@@ -1,16 +1,21 @@
 """The fast decoupled load flow, and peers on the scenarios of a problem."""
 
+import sys
+
 import numpy as np
 import pandapower.networks
 import pytest
 
 import sciml
 from problems.grid.grid import Grid
+from sciml.errors import UserError
 from sciml.grid.cases import open_case
 from sciml.grid.fast_decoupled import fast_decoupled
 from sciml.grid.newton_batch import NewtonBatch
+from sciml.grid.powerflow import PowerFlow
 from sciml.solver import misfit
 from solvers.grid._on_admittances import OnAdmittances
+from solvers.grid._on_load_flow import OnLoadFlow
 from solvers.grid.lightsim2grid import LightSim2Grid
 from solvers.grid.newton import Newton
 from solvers.grid.pandapower import PandaPower
@@ -85,3 +90,17 @@ def test_power_grid_model_agrees_where_no_bus_but_the_slack_is_regulated() -> No
     assert misfit(Grid(), PowerGridModel()) == (
         "power_grid_model refuses grid: it holds no voltage but the slack's; the grid has 5 regulated buses"
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "peer"),
+    [
+        ("lightsim2grid.lightsim2grid_cpp", "lightsim2grid", LightSim2Grid()),
+        ("pandapower.pypower.newtonpf", "pandapower", PandaPower()),
+        ("power_grid_model", "power-grid-model", PowerGridModel()),
+    ],
+)
+def test_a_missing_peer_is_named(module: str, package: str, peer: OnLoadFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"this peer needs {package}, .*pip install -e '\.\[peers\]'"):
+        peer.answer(PowerFlow(open_case("ieee14")))

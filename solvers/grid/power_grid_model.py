@@ -46,10 +46,6 @@ class PowerGridModel(OnLoadFlow):
         return super().refuses(problem)
 
     def answer(self, flow: PowerFlow) -> Callable[[np.ndarray], np.ndarray]:
-        try:
-            from power_grid_model.errors import PowerGridBatchError  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise missing("this peer", "power-grid-model", "peers") from None
         grid = flow.grid
         model, branches, loads, source = _model(grid)
 
@@ -76,7 +72,7 @@ class PowerGridModel(OnLoadFlow):
             )["node"]
             voltages = np.full((len(points), len(grid.numbers)), np.nan, complex)
             voltages[whole] = found["u_pu"] * np.exp(1j * found["u_angle"])
-            if isinstance(model.batch_error, PowerGridBatchError):
+            if model.batch_error is not None:
                 voltages[whole[model.batch_error.failed_scenarios]] = np.nan
             return outputs(voltages)
 
@@ -85,8 +81,10 @@ class PowerGridModel(OnLoadFlow):
 
 def _model(grid: PowerGrid) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
     """Return the peer's model of a grid, and its names of branches, loads and the source."""
-    from power_grid_model import PowerGridModel as Model  # pyright: ignore[reportMissingImports]
-
+    try:
+        from power_grid_model import PowerGridModel as Model  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise missing("this peer", "power-grid-model", "peers") from None
     ohms = _VOLTS**2 / (1e6 * grid.base)
     buses = np.arange(len(grid.numbers))
     branches = len(buses) + np.arange(len(grid.source))
