@@ -66,7 +66,7 @@ def test_one_untrained_leap_is_the_first_order_response_to_outages(case: str, ou
 
 def test_outages_interact_and_do_not_add_up() -> None:
     flow, linear = problem("ieee14").flow, linearised("ieee14")
-    one, other, both = (directly(flow, linear, out) - linear.state.numpy() for out in ((3,), (9,), (3, 9)))
+    one, other, both = (directly(flow, linear, out) - linear.state.numpy() for out in ((3,), (4,), (3, 4)))
     assert np.abs(one + other - both).max() > 0.1 * np.abs(both).max()
 
 
@@ -143,8 +143,8 @@ def test_training_lowers_the_error_without_labels(monkeypatch: pytest.MonkeyPatc
     asked = Grid(case="ieee14", train=400, test=100)
     known = asked.reference
     monkeypatch.setattr(Grid, "pairs", lambda self: pytest.fail("labels were asked for"))
-    trained = sciml.solve(asked, LeapNetPhysics(leaps=1, steps=300, learning_rate=1e-3))
-    untrained = LeapNetPhysics(leaps=1).fresh(asked, 0, torch.float32).function()
+    trained = sciml.solve(asked, LeapNetPhysics(steps=300))
+    untrained = LeapNetPhysics().fresh(asked, 0, torch.float32).function()
     flows = asked.branch_flows(known.inputs, known.outputs)
     errors = [np.abs(asked.branch_flows(known.inputs, f(known.inputs)) - flows).mean() for f in (untrained, trained)]
     assert errors[1] < 0.8 * errors[0]
