@@ -45,7 +45,7 @@ def test_islands_come_back_as_nan_and_leave_the_others_alone() -> None:
 
 
 def test_only_a_neural_solver_can_propose() -> None:
-    with pytest.raises(UserError, match="proposer should be a neural solver, got newton, which is classical"):
+    with pytest.raises(UserError, match="proposer should be a solver that trains networks, got newton"):
         sciml.solve(IEEE14(), Hybrid("newton"))
-    with pytest.raises(UserError, match="no solver 'leapnte'; did you mean leapnet"):
+    with pytest.raises(UserError, match="no solver 'leapnte'; did you mean 'leapnet'"):
         sciml.solve(IEEE14(), Hybrid("leapnte"))

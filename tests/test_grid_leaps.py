@@ -152,5 +152,5 @@ def test_training_lowers_the_error_without_labels(monkeypatch: pytest.MonkeyPatc
 
 def test_a_grid_too_large_for_dense_matrices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solvers.grid.leapnet_physics._MOST", 20)
-    with pytest.raises(UserError, match="leapnet_physics refuses grid: the inverse of its Jacobian would have 22² entries"):
+    with pytest.raises(UserError, match="refuses grid: the inverse of its Jacobian would have 22² entries"):
         sciml.solve(problem("ieee14"), LeapNetPhysics())

@@ -13,8 +13,8 @@ from annotated_types import Ge, Interval
 from sciml.grid.balance import newton
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
-from sciml.grid.sensitivity import operating_point
 from sciml.grid.scenarios import Scenarios, Spread, draw, perturbed
+from sciml.grid.sensitivity import operating_point
 from sciml.parameters import Count, NonNegative
 from sciml.problem import Complaint, Table, Variable
 from sciml.solution import Solution

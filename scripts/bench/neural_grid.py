@@ -30,8 +30,10 @@ from problems.grid.grid import Grid
 from sciml.grid.balance import newton
 from sciml.grid.newton_batch import NewtonBatch
 from sciml.neural import NeuralSolver
+from sciml.problem import Problem
 from sciml.registry import find
-from sciml.solver import Context, Solver
+from sciml.solution import Solution
+from sciml.solver import Solver
 from sciml.training.settings import Training
 
 SOLVERS = ("dc", "dc_newton1", "newton_batch", "mlp", "leapnet", "leapnet_physics", "hybrid")
@@ -40,29 +42,27 @@ TARGETS = {"leapnet_physics_current_n2": 0.2, "leapnet_physics_microseconds": 8.
 CORRELATION, ITERATIONS = 0.9999, 2.1
 
 
-def trained(problem: Grid, solver: NeuralSolver[Any], seed: int, seconds: float) -> tuple[sciml.Solution, float]:
+def trained(problem: Problem, solver: NeuralSolver[Any], seed: int, seconds: float) -> tuple[Solution, float]:
     """Return the solution after about so many seconds of the processor, and how many they were."""
-    quiet = {"accelerator": "cpu", "check_every": 1_000_000}
     made = type(solver)
-    spent = []
-    for steps in (1, 1 + TIMED_STEPS):  # the first call compiles and makes the pairs
+
+    def run(steps: int) -> tuple[Solution, float]:
         start = time.process_time()
-        sciml.solve(problem, made(**{**solver.settings, "steps": steps}), seed=seed, training=Training(**quiet))
-        spent.append(time.process_time() - start)
-    start = time.process_time()
-    sciml.solve(problem, made(**{**solver.settings, "steps": 1}), seed=seed, training=Training(**quiet))
-    each = max(1e-6, (spent[1] - (time.process_time() - start)) / TIMED_STEPS)
-    method = made(**{**solver.settings, "steps": max(1, round(seconds / each))})
-    start = time.process_time()
-    solution = sciml.solve(problem, method, seed=seed, training=Training(**quiet))
-    return solution, time.process_time() - start
+        method = made(**{**solver.settings, "steps": steps})
+        solution = sciml.solve(problem, method, seed=seed, training=Training(accelerator="cpu", check_every=1_000_000))
+        return solution, time.process_time() - start
+
+    run(1)  # makes the scenarios
+    once, more = run(1)[1], run(1 + TIMED_STEPS)[1]
+    return run(max(1, round(seconds * TIMED_STEPS / (more - once))))
 
 
 def current_errors(problem: Grid, answer: np.ndarray) -> dict[str, float]:
     """Return the errors of currents in per cent, by number of branches out."""
     known, grid = problem.reference, problem.flow.grid
     status = known.inputs[:, problem.structure]
-    found, truth = (grid.currents(problem.flow.voltages(problem.flow.state(torch.from_numpy(y))), status) for y in (answer, known.outputs))
+    flow, outputs = problem.flow, (answer, known.outputs)
+    found, truth = (grid.currents(flow.voltages(flow.state(torch.from_numpy(y))), status) for y in outputs)
     errors = {}
     for out in problem.test_outages:
         live = (status[known.outages == out] != 0)[:, None].repeat(2, axis=1)

@@ -46,11 +46,11 @@ class Hybrid(Solver[Graph]):
         """The untrained proposer.
 
         Raises:
-            UserError: there is no such solver, or it is not neural.
+            UserError: there is no such solver, or it trains no networks.
         """
         made = find("solver", self.proposer).load()
         if not issubclass(made, NeuralSolver):
-            raise UserError(f"hybrid: proposer should be a neural solver, got {self.proposer}, which is {made.kind}")
+            raise UserError(f"hybrid: proposer should be a solver that trains networks, got {self.proposer}")
         return made()
 
     def refuses(self, problem: Graph) -> str | None:
@@ -63,7 +63,7 @@ class Hybrid(Solver[Graph]):
         proposed = self.network.solve(problem, context)
         batch = self._batch(problem)
         inputs = problem.scenarios("train")[-_TIMED:]
-        propose = _proposal(proposed.function)
+        propose = _proposal(proposed.function, batch.grid.slack)
         notes: dict[str, float | str] = {}
         for suffix, start in (("", propose), ("_without", lambda points: None)):
             batch.solve(inputs, start(inputs))  # compiles
@@ -85,7 +85,7 @@ class Hybrid(Solver[Graph]):
     def _finished(
         self, problem: Graph, batch: NewtonBatch, proposed: Solution, notes: Mapping[str, float | str]
     ) -> Solution:
-        propose = _proposal(proposed.function)
+        propose = _proposal(proposed.function, batch.grid.slack)
 
         def function(points: np.ndarray) -> np.ndarray:
             return outputs(batch.solve(points, propose(points)).voltages)
@@ -93,11 +93,11 @@ class Hybrid(Solver[Graph]):
         return Solution(problem, function, proposed.state, notes)
 
 
-def _proposal(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the complex voltages in p.u., (n, buses), of a function's outputs."""
+def _proposal(function: Callable[[np.ndarray], np.ndarray], slack: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the complex voltages in p.u., (n, buses), of a function's outputs, angles counted from the slack's."""
 
     def propose(points: np.ndarray) -> np.ndarray:
         magnitude, angle = np.split(function(points), 2, axis=1)
-        return magnitude * np.exp(1j * np.deg2rad(angle))
+        return magnitude * np.exp(1j * np.deg2rad(angle - angle[:, [slack]]))
 
     return propose
