@@ -14,10 +14,13 @@ from problems.grid.grid import Grid
 from problems.pde.heat import Heat
 from sciml.errors import UserError
 from sciml.grid.balance import Pattern, newton, solve_blocks
+from sciml.grid.sensitivity import operating_point
 from sciml.solver import misfit
+from solvers.grid._on_pairs import OnPairs
 from solvers.grid.dc import DC
 from solvers.grid.gns import GNS
-from solvers.grid.leapnet import LeapNet
+from solvers.grid.leapnet import Leap, LeapNet
+from solvers.grid.mlp import MLP
 from solvers.grid.newton import Newton
 
 OUTAGES = [(), (0,), (9,), (15,), (2, 13), (7, 17), (0, 19)]
@@ -223,7 +226,7 @@ def test_dc_beats_the_best_constant(problem: Grid) -> None:
 
 def test_solvers_restore_from_their_state(problem: Grid) -> None:
     points = problem.scenarios("test")[::7]
-    for solver in (Newton(), DC(), GNS(steps=3), LeapNet(steps=3)):
+    for solver in (Newton(), DC(), GNS(steps=3), LeapNet(steps=3), MLP(steps=3)):
         solution = sciml.solve(problem, solver)
         assert (solver.restore(problem, solution.state)(points) == solution(points)).all()
 
@@ -240,14 +243,41 @@ def test_restoring_makes_no_training_data(solver: GNS | LeapNet, monkeypatch: py
     assert asked == []
 
 
-def test_leapnet_standardises_by_its_training_pairs(problem: Grid) -> None:
-    state = sciml.solve(problem, LeapNet(steps=1)).state
+@pytest.mark.parametrize("solver", [LeapNet(), MLP()])
+def test_networks_on_pairs_standardise_by_the_training_pairs_and_the_measure(
+    problem: Grid, solver: LeapNet | MLP
+) -> None:
+    module = solver.fresh(problem, 0, torch.float64)
+    assert isinstance(module, OnPairs)
+    drawn = module.labelled(torch.device("cpu"))
     points, outputs = problem.pairs()
-    for name, values in (("x", problem.divided(points)[0]), ("y", outputs)):
-        np.testing.assert_allclose(state[f"{name}_mean"], values.mean(0), rtol=1e-6, atol=1e-12)
-        spread = values.std(0) > 1e-9 * np.abs(values.mean(0))
-        np.testing.assert_allclose(state[f"{name}_deviation"][spread], values.std(0)[spread], rtol=1e-6)
-        assert (state[f"{name}_deviation"][~spread] == 1).all()
+    x, tau = problem.divided(points)
+    np.testing.assert_allclose(drawn["x"] * module.x_deviation + module.x_mean, x, rtol=1e-12, atol=1e-12)
+    assert (drawn["x"].mean(0).abs() < 1e-9).all()
+    assert (drawn["tau"].numpy() == tau).all()
+    assert (drawn["z"] ** 2).mean() == pytest.approx(1)
+    np.testing.assert_allclose(drawn["z"] @ module.basis.T + module.y_mean, outputs, rtol=0, atol=1e-9)
+    error = (outputs - outputs.mean(0)) @ problem.measure.T
+    ratio = (error**2).sum(1) / (drawn["z"] ** 2).sum(1).numpy()
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+
+
+def test_the_measure_is_the_change_of_flows_to_first_order(problem: Grid) -> None:
+    grid = problem.flow.grid
+    point = operating_point(problem.flow)
+    outputs = np.concatenate([point.magnitude, np.degrees(point.angle)])
+    move = np.random.default_rng(0).standard_normal(len(outputs))
+    move[14 + grid.slack] = 0
+
+    def shares(size: float) -> np.ndarray:
+        vm, va = np.split(outputs + size * move, 2)
+        voltages = vm * np.exp(1j * np.deg2rad(va))
+        return (grid.flows(voltages[None], np.ones((1, 20)))[0] / grid.base / point.scale.T).ravel()
+
+    np.testing.assert_allclose(shares(0), (point.flows / point.scale).T.ravel(), atol=1e-9)
+    by_difference = (shares(1e-5) - shares(-1e-5)) / 2e-5
+    expected = problem.measure @ move
+    np.testing.assert_allclose(np.r_[by_difference.real, by_difference.imag, 0], expected, atol=1e-7)
 
 
 def test_gns_learns_from_the_law_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +307,7 @@ def test_gns_keeps_what_is_known(problem: Grid) -> None:
 def test_leapnet_generalises_better_than_the_best_constant() -> None:
     problem = Grid(train=2000, test=100)
     constant = problem.score(problem.trivial())
-    learnt = problem.score(sciml.solve(problem, LeapNet(steps=800)))
+    learnt = problem.score(sciml.solve(problem, LeapNet(steps=300)))
     for k in (0, 1, 2):
         assert learnt[f"flow_error_n{k}"] < 0.5 * constant[f"flow_error_n{k}"]
 
@@ -285,11 +315,17 @@ def test_leapnet_generalises_better_than_the_best_constant() -> None:
 def test_leapnet_leaves_the_intact_structure_to_encoder_and_decoder(problem: Grid) -> None:
     module = LeapNet().fresh(problem, 0, torch.float32)
     assert isinstance(module, LeapNet)
-    pairs = module.labelled(torch.device("cpu"))
-    x, tau = pairs["x"][:5], torch.zeros_like(pairs["tau"][:5])
-    scaled = (x - module.x_mean) / module.x_deviation
-    assert torch.equal(module.standardised(x, tau), module.decoder(module.encoder(scaled)))
-    assert torch.equal(pairs["tau"], 1 - torch.from_numpy(problem.pairs()[0][:, problem.structure]).float())
+    drawn = module.labelled(torch.device("cpu"))
+    x, tau = drawn["x"][:5], torch.zeros_like(drawn["tau"][:5])
+    assert torch.equal(module.standardised(x, tau), module.decoder(module.encoder(x)))
+    assert torch.equal(drawn["tau"], 1 - torch.from_numpy(problem.pairs()[0][:, problem.structure]).float())
+
+
+def test_units_of_a_leap_move_along_directions_of_their_own() -> None:
+    leap = Leap(latent=3, structure=2, units=2, real=torch.float64)
+    h, tau = torch.randn(1, 3, dtype=torch.float64), torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    expected = h + leap.encode(h)[:, 2:] @ leap.decode.weight[:, 2:].T
+    torch.testing.assert_close(leap(h, tau), expected)
 
 
 def test_the_table_and_the_figures_show_every_scenario(problem: Grid) -> None:

@@ -19,6 +19,7 @@ from sciml.grid.operation import Operation, Sharing
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Scenarios, Spread, draw, perturbed
+from sciml.grid.sensitivity import operating_point
 from sciml.grid.topology import coupled
 from sciml.parameters import Count, NonNegative
 from sciml.problem import Complaint, Table, Variable
@@ -197,6 +198,19 @@ class Grid(Graph, Pairs):
     @property
     def intact(self) -> np.ndarray:
         return self.flow.grid.in_service.astype(float)
+
+    @property
+    def measure(self) -> np.ndarray:
+        """The flows at both ends of each branch, as shares of the nominal ones, to first order in the voltages."""
+        grid, point = self.flow.grid, operating_point(self.flow)
+        buses, branches = len(grid.numbers), np.arange(len(grid.source))
+        shares = (point.derivative / point.scale[..., None])[grid.in_service]
+        i, j, rows = grid.source[grid.in_service], grid.target[grid.in_service], branches[: grid.in_service.sum()]
+        by_output = np.zeros((len(rows), 2, 2 * buses), complex)
+        for unit, column, sign in ((0, buses + i, 1), (0, buses + j, -1), (1, i, 1), (2, j, 1)):
+            by_output[rows, :, column] += sign * (np.pi / 180 if unit == 0 else 1) * shares[..., unit]
+        slack = np.eye(1, 2 * buses, buses + grid.slack)  # with which no shift of all angles goes unseen
+        return np.concatenate([*by_output.real.swapaxes(0, 1), *by_output.imag.swapaxes(0, 1), slack])
 
     @cached_property
     def unseen(self) -> np.ndarray:

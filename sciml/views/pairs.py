@@ -25,6 +25,11 @@ class Pairs(Problem):
     def intact(self) -> np.ndarray:
         """The values of these inputs in the intact structure, shape (structural inputs,)."""
 
+    @property
+    @abstractmethod
+    def measure(self) -> np.ndarray:
+        """M of full column rank, shape (rows, outputs): an error e of the outputs is as large as |M e|."""
+
     @abstractmethod
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return points (n, inputs) and outputs (n, outputs) to train on."""
