@@ -48,3 +48,8 @@ def test_only_a_neural_solver_can_propose() -> None:
         sciml.solve(Grid(), Hybrid("newton"))
     with pytest.raises(UserError, match="no solver 'leapnte'; did you mean 'leapnet'"):
         sciml.solve(Grid(), Hybrid("leapnte"))
+
+
+def test_what_is_certified_is_the_balance_alone() -> None:
+    with pytest.raises(UserError, match="hybrid refuses grid: its answer keeps more than the balance that Newton"):
+        sciml.solve(Grid(reactive_limits=True), Hybrid())

@@ -165,7 +165,6 @@ class Grid(Graph, Pairs):
 
     @property
     def is_plain(self) -> bool:
-        """Whether an answer keeps nothing beside the balance."""
         return self.operation == Operation() and not self.generators_out
 
     def answered(self, way: Way) -> Callable[[np.ndarray], np.ndarray]:

@@ -25,6 +25,11 @@ class Graph(Problem):
     def scenarios(self, split: Literal["train", "test"]) -> np.ndarray:
         """Return inputs, (n, inputs), to train on without labels, or those on which solutions are scored."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether an answer keeps the balance and nothing beside it."""
+        return True
+
     def answered(self, way: Way) -> Callable[[np.ndarray], np.ndarray]:
         """Return the function from inputs to outputs that a way to solve equations of balance makes.
 

@@ -57,6 +57,8 @@ class Hybrid(Solver[Graph]):
         balance = problem.balance()
         if not isinstance(balance, PowerFlow):
             return f"its balance is {type(balance).__name__}, not a load flow"
+        if not problem.is_plain:
+            return "its answer keeps more than the balance that Newton certifies"
         return misfit(problem, self.network)
 
     def solve(self, problem: Graph, context: Context) -> Solution:
