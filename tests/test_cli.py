@@ -96,7 +96,7 @@ def solvers(tmp_path: Path) -> Path:
         ((), 0),
         (("--help",), 0),
         (("list",), 0),
-        *(((command, "--help"), 0) for command in ("train", "list", "show", "matrix", "completion")),
+        *(((command, "--help"), 0) for command in ("train", "list", "show", "matrix", "dataset", "completion")),
         (("completion", "bash"), 0),
         (("lst",), 2),
         (("train", "problm=heat"), 2),

@@ -15,7 +15,9 @@ import torch
 import yaml
 from pandapower import pandapowerNet
 
+import sciml
 from problems.grid.grid import Grid
+from sciml.cli import main
 from sciml.configuration.choices import CONFIGS
 from sciml.errors import UserError
 from sciml.grid.balance import newton
@@ -249,7 +251,7 @@ def test_unknown_branches_and_buses_are_named() -> None:
 
 
 def test_every_published_case_is_a_problem() -> None:
-    for name in CASES.keys() - {"ieee14"}:
+    for name in CASES:
         settings = yaml.safe_load((CONFIGS / "problem" / f"{name}.yaml").read_text())
         assert settings.pop("defaults") == ["grid"]
         assert Grid(**settings).case == name
@@ -270,3 +272,10 @@ def test_islands_are_those_that_a_search_finds(outages: int) -> None:
         left = whole.copy()
         left.remove_edges_from([(grid.source[k], grid.target[k], k) for k in np.flatnonzero(row == 0)])
         assert found != networkx.is_connected(left)
+
+
+def test_a_run_lies_under_the_name_of_the_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "problem=ieee14", "solver=dc", "problem.train=10", "problem.test=2", "compare=false"]) == 0
+    (run,) = (tmp_path / "runs" / "ieee14" / "dc").iterdir()
+    assert sciml.load(run).problem.settings["case"] == "ieee14"

@@ -1,6 +1,7 @@
 """Scenarios and operation: outages, growth, series in time, failing generators, reactive limits, shared slack."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandapower
@@ -8,14 +9,17 @@ import pandapower.networks
 import pytest
 from pandapower import pandapowerNet
 
+import sciml
 from problems.grid.grid import Grid
-from problems.grid.ieee14 import IEEE14
 from sciml.errors import UserError
 from sciml.grid.cases import CASES, from_pandapower, open_case
-from sciml.grid.operation import by_newton, operate, without_generators
+from sciml.grid.failures import failing, without_generators
+from sciml.grid.operation import Operation, by_newton, operate
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, draw, states
-from sciml.grid.topology import split_bus
+from sciml.grid.topology import coupled, split_bus
+from solvers.grid.newton import Newton
+from solvers.grid.newton_batch import NewtonBatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 STILL = Spread(load=0.0, common=0.0, generation=0.0, voltage=0.0)
@@ -116,9 +120,9 @@ def test_numbers_missing_from_a_scenario_leave_the_others_alone() -> None:
     grid = open_case("ieee14")
     inputs = np.tile(grid.nominal, (4, 1))
     inputs[1, 0] = inputs[2, -1] = np.nan
-    found = by_newton(grid, inputs)
+    found = by_newton(grid)(inputs)
     assert np.isfinite(found).all(axis=1).tolist() == [True, False, False, True]
-    np.testing.assert_allclose(found[[0, 3]], np.tile(by_newton(grid, inputs[:1]), (2, 1)), atol=1e-13)
+    np.testing.assert_allclose(found[[0, 3]], np.tile(by_newton(grid)(inputs[:1]), (2, 1)), atol=1e-13)
 
 
 @pytest.mark.parametrize("out", [0, 1, 2, 4])
@@ -165,7 +169,7 @@ def test_a_common_factor_moves_loads_and_generation_together() -> None:
 
 
 def test_branches_withheld_from_training_are_scored_apart() -> None:
-    problem = IEEE14(train=400, test=60, withheld=0.25)
+    problem = Grid(train=400, test=60, withheld=0.25)
     out = problem.scenarios("train")[:, problem.structure] == 0
     assert len(problem.unseen) == 5
     assert not out[:, problem.unseen].any()
@@ -178,13 +182,13 @@ def test_branches_withheld_from_training_are_scored_apart() -> None:
 
 def test_other_lines_follow_from_the_seed() -> None:
     def grid(seed: int, spread: float) -> PowerGrid:
-        return IEEE14(line_spread=spread, seed=seed).flow.grid
+        return Grid(line_spread=spread, seed=seed).flow.grid
 
     ratio = grid(0, 0.1).impedance.imag / open_case("ieee14").impedance.imag
     assert 0.05 < np.log(ratio).std() < 0.15
     assert (grid(0, 0.1).impedance == grid(0, 0.1).impedance).all()
     assert not (grid(0, 0.1).impedance == grid(1, 0.1).impedance).any()
-    assert np.isfinite(by_newton(grid(0, 0.1), open_case("ieee14").nominal[None])).all()
+    assert np.isfinite(by_newton(grid(0, 0.1))(open_case("ieee14").nominal[None])).all()
 
 
 def test_a_split_bus_agrees_with_pandapower() -> None:
@@ -200,7 +204,7 @@ def test_a_split_bus_agrees_with_pandapower() -> None:
     split = split_bus(grid, "4", ends, load=True)
     assert split.numbers[-1] == 15
     _, expected = solved("ieee14", uncouple)
-    assert np.abs(by_newton(split, split.nominal[None])[0] - expected).max() < 1e-10
+    assert np.abs(by_newton(split)(split.nominal[None])[0] - expected).max() < 1e-10
     with pytest.raises(UserError, match="the first bus 4, are cut off from the slack"):
         split_bus(grid, "4", [b for b in grid.branches if "4" in b.split("_")])
     with pytest.raises(UserError, match="no branch"):
@@ -209,3 +213,84 @@ def test_a_split_bus_agrees_with_pandapower() -> None:
         split_bus(grid, "4", ["1_2"])
     with pytest.raises(UserError, match="are the slack's"):
         split_bus(grid, "1", ["1_2"], generators=True)
+
+
+def test_a_coupler_that_is_out_leaves_the_grid_of_a_split_bus() -> None:
+    grid = open_case("ieee118")
+    joined = coupled(grid, "49")
+    place = grid.bus("49")
+    moved = np.flatnonzero((grid.source == place) | (grid.target == place))[1::2]
+    split = split_bus(grid, "49", [grid.branches[k] for k in moved])
+    out = joined.nominal.copy()
+    assert joined.branches[-1] == "49_119"
+    out[-1] = 0
+    np.testing.assert_allclose(by_newton(joined)(out[None]), by_newton(split)(split.nominal[None]), atol=1e-12)
+    closed, whole = (by_newton(g)(g.nominal[None])[0] for g in (joined, grid))
+    assert 1e-7 < np.abs(closed[:-1] - whole).max() < 1e-3
+    with pytest.raises(UserError, match="bus 117 has a single branch, which no coupler can part"):
+        coupled(grid, "117")
+
+
+def test_generators_fail_as_often_as_asked() -> None:
+    grid = open_case("ieee118")
+    inputs = failing(grid, np.tile(grid.nominal, (900, 1)), 2, np.random.default_rng(0))
+    setpoint = grid.split(inputs)[3]
+    failed = (setpoint == 0).sum(1)
+    assert np.bincount(failed).tolist() == pytest.approx([300, 300, 300], abs=60)
+    assert (setpoint[:, 0] > 0).all()
+    assert (grid.split(inputs)[2][setpoint[:, 1:] == 0] == 0).all()
+    with pytest.raises(UserError, match="generators may be out, 99 are asked for"):
+        failing(grid, inputs, 99, np.random.default_rng(0))
+
+
+def test_what_operation_asks_for_is_missed_by_its_neglect_alone() -> None:
+    grid = open_case("ieee57")
+    inputs = np.tile(grid.nominal, (4, 1))
+    inputs[:, : len(grid.loads)] *= np.array([0.9, 1.0, 1.1, 1.15])[:, None]
+    inputs = failing(grid, inputs, 1, np.random.default_rng(3))
+    assert (grid.split(inputs)[3] == 0).any()
+    plain = Operation().run(grid, inputs).voltages
+    for operation in (Operation(limits=True), Operation(slack="equal"), Operation(True, "capacity")):
+        found = operation.run(grid, inputs)
+        assert found.settled.all()
+        assert np.abs(operation.lack(grid, inputs, found.voltages)).max() < 1e-8
+        assert np.abs(operation.lack(grid, inputs, plain)).max() > 1e-2
+    assert np.abs(Operation().lack(grid, inputs, plain)).max() < 1e-9
+
+
+def test_shares_by_capacity_leave_failed_generators_out() -> None:
+    grid = open_case("ieee57")
+    inputs = np.tile(grid.nominal, (2, 1))
+    inputs[1, -len(grid.source) - len(grid.setpoint) + 2] = 0
+    found = Operation(slack="capacity").run(grid, inputs)
+    capacity = grid.at_regulated(grid.generators.highest)
+    assert np.isinf(capacity[0])
+    capacity[0] = capacity[1:].max()
+    scheduled = np.r_[grid.at_regulated(grid.generators.power)[0], grid.generation]
+    first = found.generation[0] - scheduled
+    np.testing.assert_allclose(first / first.sum(), capacity / capacity.sum(), atol=1e-6)
+    assert abs(found.generation[1, 2] - scheduled[2]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"generators_out": 2}, {"reactive_limits": True}, {"slack": "equal", "generators_out": 1}, {"couplers": (4, 5)}],
+    ids=str,
+)
+def test_solvers_keep_what_a_problem_says_of_operation(settings: dict[str, Any]) -> None:
+    problem = Grid(train=10, test=8, **settings)
+    for solver in (Newton(), NewtonBatch()):
+        scores = problem.score(sciml.solve(problem, solver))
+        assert scores["flow_error"] < 1e-6
+        assert scores["mismatch_max"] < 1e-6
+
+
+def test_an_error_of_angles_counts_on_lines_and_not_on_couplers() -> None:
+    problem = Grid(train=10, test=8, couplers=(4,), test_outages=(0,))
+    known = problem.reference
+    off = known.outputs.copy()
+    off[:, -1] += 0.01  # degrees, at the second busbar: 175 MW over the coupler
+    scores = problem._scores(known.inputs, off, known.outputs, "")
+    moved = problem.branch_flows(known.inputs, off) - problem.branch_flows(known.inputs, known.outputs)
+    assert np.abs(moved[:, -1]).min() > 100
+    assert scores["flow_error"] < 0.01

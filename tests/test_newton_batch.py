@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sciml
-from problems.grid.ieee14 import IEEE14
+from problems.grid.grid import Grid
 from sciml.errors import UserError
 from sciml.grid.balance import newton
 from sciml.grid.cases import published
@@ -149,7 +149,7 @@ def test_other_widths_are_refused(batch: NewtonBatch) -> None:
 
 
 def test_solvers_answer_the_problem() -> None:
-    problem = IEEE14(train=20, test=20)
+    problem = Grid(train=20, test=20)
     errors = {s.name: problem.score(sciml.solve(problem, s))["flow_error"] for s in (Solver(1e-11), DCNewton1(), DC())}
     assert errors["newton_batch"] < 1e-9
     assert errors["dc_newton1"] < 0.5 * errors["dc"]

@@ -122,12 +122,12 @@ def test_an_answer_that_falls_short_is_marked(bench, capsys: pytest.CaptureFixtu
 
 def test_a_pair_that_does_not_fit_misses_its_target(suite) -> None:
     aim = {"error": 1e-3, "seconds": 1.0}
-    suite(problem=["ieee14"], targets={"ieee14": {"pinn": aim}})
+    suite(problem=["galton"], targets={"galton": {"pinn": aim}})
     plan = make_plan(read_choices(["suite=aims", "seed=0"]))
     plan.write(Path())
     assert read_plan(Path()) == plan
     (verdict,) = assemble([Path()]).targets
-    assert (verdict.problem, verdict.solver, verdict.target, verdict.met) == ("ieee14", "pinn", Target(**aim), False)
+    assert (verdict.problem, verdict.solver, verdict.target, verdict.met) == ("galton", "pinn", Target(**aim), False)
 
 
 def test_variants_of_a_problem_have_targets_of_their_own(suite, tmp_path: Path) -> None:

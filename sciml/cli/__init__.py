@@ -17,6 +17,7 @@ COMMANDS = {
     "matrix": ("sciml.cli.matrix", "which solver fits which problem, and why not"),
     "bench": ("sciml.bench.command", "run many solvers on many problems, and write one table"),
     "table": ("sciml.bench.table", "write the table again from run folders"),
+    "dataset": ("sciml.cli.dataset", "write many solved examples of a problem to disk, to train on elsewhere"),
     "completion": ("sciml.cli.completion", "a script that completes words in bash or zsh"),
 }
 """By command: the module whose ``main(words)`` runs it and returns an exit code, and what it does."""

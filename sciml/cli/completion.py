@@ -57,13 +57,16 @@ def _offers(before: Sequence[str], typed: str) -> Iterator[str]:
     groups: tuple[Group, ...] = ("problem", "solver")
     if before[0] == "completion":
         yield from ("bash", "zsh")
-    elif before[0] in ("train", "show", "bench"):
+    elif before[0] in ("train", "show", "bench", "dataset"):
         yield from (f"{g}={n}" for g in groups if typed.startswith(f"{g}=") for n in (*entries(g), *variants(g)))
         yield from (f"{g}=" for g in groups if not typed.startswith(f"{g}="))
     if before[0] == "train":
         yield from (f"trainer={p}" for p in presets())
         yield from ("seed=", "run.dir=", "resume=", "compare=", "--json")
         yield from _parameters(before)
+    if before[0] == "dataset":
+        yield from (f"{key}=" for key in ("scenarios", "folder", "shard", "workers"))
+        yield from (word for word in _parameters(before) if word.startswith("problem."))
 
 
 def _parameters(before: Sequence[str]) -> Iterator[str]:

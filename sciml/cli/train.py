@@ -64,9 +64,8 @@ def main(words: Sequence[str]) -> int:
 
 def _prepared(request: Request) -> "tuple[Config, Made, Path]":
     """Compose what was asked for, and refuse a pair that does not fit."""
-    problem, solver = request.problem.option, request.solver.option
     how = "" if request.solver_named else f", the default for {request.problem.entry.views[0]}"
-    _say(f"problem={problem} solver={solver}{how}")
+    _say(f"problem={request.problem.option} solver={request.solver.option}{how}")
     from sciml.configuration.compose import compose
     from sciml.registry import fitting
     from sciml.runs.folder import new_folder
@@ -79,7 +78,9 @@ def _prepared(request: Request) -> "tuple[Config, Made, Path]":
         raise UserError(f"{reason} (solvers that fit: {', '.join(fitting(problem)) or 'none'})")
     for line in require_posed(problem):
         _say(f"warning: {line}")
-    return config, made, request.folder or new_folder(config, (problem.name, solver.name))
+    chosen = (request.problem, problem.name), (request.solver, solver.name)
+    names = tuple(name if choice.option == choice.base else choice.option for choice, name in chosen)
+    return config, made, request.folder or new_folder(config, names)
 
 
 def _continued(request: Resumption) -> "tuple[Config, Made, Path]":

@@ -159,13 +159,18 @@ def solve_blocks(pattern: Pattern, values: np.ndarray, right: np.ndarray, togeth
     if n > together:
         parts = [slice(i, i + together) for i in range(0, n, together)]
         return np.concatenate([solve_blocks(pattern, values[p], right[p], together) for p in parts])
-    rows = (pattern.rows + size * np.arange(n)[:, None]).ravel()
-    counts = np.tile(np.bincount(pattern.columns, minlength=size), n)
-    starts = np.concatenate([[0], np.cumsum(counts)])
     try:
-        blocks = csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size))
-        return splu(blocks).solve(right.ravel()).reshape(n, size)
+        return splu(block_diagonal(pattern, values)).solve(right.ravel()).reshape(n, size)
     except RuntimeError:  # one singular block spoils the factorisation of all
         if n == 1:
             return np.full_like(right, np.nan)
         return np.concatenate([solve_blocks(pattern, values[i : i + 1], right[i : i + 1]) for i in range(n)])
+
+
+def block_diagonal(pattern: Pattern, values: np.ndarray) -> csc_matrix:
+    """Return n matrices of one pattern as the blocks of one, for values of shape (n, entries)."""
+    n, size = len(values), pattern.size
+    rows = (pattern.rows + size * np.arange(n)[:, None]).ravel()
+    counts = np.tile(np.bincount(pattern.columns, minlength=size), n)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return csc_matrix((values.ravel(), rows, starts), shape=(n * size, n * size))

@@ -18,6 +18,8 @@ from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, states
 
 _DESCRIPTION = "dataset.json"
+_SHARDS = 1000
+"""Tells their stream of random numbers from others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Plan:
         spread: of loads, generation and voltages.
         outages: numbers of branches out, an equal share of each shard's scenarios each.
         shard: scenarios in a file.
-        seed: shard k is drawn from (seed, k) alone.
+        seed: shard k is drawn from it and k alone, apart from whatever else is drawn from the seed.
+        withheld: branches that are never out, by their places.
     """
 
     count: int
@@ -37,6 +40,7 @@ class Plan:
     outages: tuple[int, ...] = (0, 1, 2)
     shard: int = 10_000
     seed: int = 0
+    withheld: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.shard < 1 or not self.outages:
@@ -49,10 +53,11 @@ class Plan:
 
     def draw(self, grid: PowerGrid, shard: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the scenarios of a shard, (n, inputs), and how many branches are out in each, (n,)."""
-        rng = np.random.default_rng([self.seed, shard])
+        rng = np.random.default_rng([self.seed, _SHARDS, shard])
         n = min(self.shard, self.count - shard * self.shard)
         each = np.diff(np.arange(len(self.outages) + 1) * n // len(self.outages))
-        parts = [states(grid, self.spread, k, int(m), rng) for k, m in zip(self.outages, each, strict=True)]
+        numbers, withheld = zip(self.outages, each, strict=True), np.array(self.withheld, int)
+        parts = [states(grid, self.spread, out, int(m), rng, withheld) for out, m in numbers]
         return np.concatenate(parts), np.repeat(self.outages, each)
 
 

@@ -218,6 +218,12 @@ def outputs(voltages: np.ndarray) -> np.ndarray:
     return np.concatenate([np.abs(voltages), np.degrees(np.angle(voltages))], axis=1)
 
 
+def voltages(outputs: np.ndarray) -> np.ndarray:
+    """Return complex voltages of magnitudes in p.u. and then angles in degrees, the inverse of ``outputs``."""
+    vm, va = np.split(outputs, 2, axis=1)
+    return vm * np.exp(1j * np.radians(va))
+
+
 def _branches(grid: PowerGrid) -> "Branches":
     from sciml.grid._certificate import Branches
 

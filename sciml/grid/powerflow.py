@@ -61,12 +61,12 @@ class PowerFlow(Balance):
             self.register_buffer(name, torch.as_tensor(array.copy(), dtype=dtype), persistent=False)
 
     def read(self, inputs: Tensor) -> Given:
-        """Return ``p``, ``q`` injected and ``vm`` (1 where free), (n, buses) p.u.; ``status``, (n, edges)."""
+        """Return ``p``, ``q`` injected, ``vm`` (1 where free or zero), (n, buses) in p.u.; ``status``, (n, edges)."""
         p_load, q_load, generation, setpoint, status = inputs.split(self.grid.sections, dim=1)
         zero = inputs.new_zeros(len(inputs), len(self.unknown))
         p = zero.index_add(1, self.loads, -p_load).index_add(1, self.regulated[1:], generation) / self.grid.base
         q = zero.index_add(1, self.loads, -q_load) / self.grid.base
-        vm = (zero + 1).index_copy(1, self.regulated, setpoint)
+        vm = (zero + 1).index_copy(1, self.regulated, torch.where(setpoint == 0, 1.0, setpoint))
         return {"p": p, "q": q, "vm": vm, "status": torch.cat([status, status], dim=1)}
 
     def solvable(self, given: Given) -> Tensor:

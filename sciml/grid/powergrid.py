@@ -242,12 +242,13 @@ class PowerGrid:
         lack = voltages * (self.shunt * voltages).conj()
         lack[:, self.loads] += (p_load + 1j * q_load) / self.base
         lack[:, self.regulated[1:]] -= generation / self.base
-        flows = self.flows(voltages, status) / self.base
-        branches = np.arange(len(self.source))
-        for end, buses in enumerate((self.source, self.target)):
-            sums = csr_array((np.ones(len(buses)), (buses, branches)), (lack.shape[1], len(buses)))
-            lack += (sums @ flows[:, end].T).T
-        return lack
+        return lack + self.at_buses(self.flows(voltages, status)) / self.base
+
+    def at_buses(self, flows: np.ndarray) -> np.ndarray:
+        """Return what flows off each bus into branches, shape (n, buses), of flows like ``flows``."""
+        ends = np.r_[self.source, self.target]
+        sums = csr_array((np.ones(len(ends)), (ends, np.arange(len(ends)))), (len(self.numbers), len(ends)))
+        return (sums @ flows.reshape(len(flows), -1).T).T
 
     def mismatch(self, inputs: np.ndarray, voltages: np.ndarray) -> np.ndarray:
         """Return ``lack`` where no generator makes up for it, shape (n, buses)."""

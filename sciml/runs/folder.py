@@ -152,11 +152,11 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
     return metrics
 
 
-def new_folder(config: Config, names: tuple[str, str], root: Path = Path("runs")) -> Path:
+def new_folder(config: Config, names: tuple[str, ...], root: Path = Path("runs")) -> Path:
     """Return a folder that does not exist yet, ``runs/<problem>/<solver>/<stamp>-<config hash>``.
 
     Args:
-        names: of the problem and the solver.
+        names: of the problem and the solver, or of variants.
     """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     base = root.joinpath(*names, f"{stamp}-{config.hash}")

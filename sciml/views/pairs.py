@@ -1,9 +1,11 @@
 """The view of inputs and outputs of a classical solver, under changes of structure."""
 
 from abc import abstractmethod
+from pathlib import Path
 
 import numpy as np
 
+from sciml.errors import UserError
 from sciml.problem import Problem
 
 
@@ -23,9 +25,28 @@ class Pairs(Problem):
     def intact(self) -> np.ndarray:
         """The values of these inputs in the intact structure, shape (structural inputs,)."""
 
+    @property
+    @abstractmethod
+    def measure(self) -> np.ndarray:
+        """M of full column rank, shape (rows, outputs): an error e of the outputs is as large as |M e|."""
+
     @abstractmethod
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return points (n, inputs) and outputs (n, outputs) to train on."""
+
+    def record(self, folder: Path, count: int, shard: int, workers: int) -> int:
+        """Write examples to train on to a folder, those shards that it does not hold yet, and return how many.
+
+        Args:
+            folder: made where there is none.
+            count: examples.
+            shard: examples in a file.
+            workers: files in the making at once.
+
+        Raises:
+            UserError: the problem writes none, or the folder holds others.
+        """
+        raise UserError(f"{self.name} writes no examples to disk; train on its pairs in memory, which sciml train does")
 
     def divided(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return x, shape (n, other inputs), and τ, shape (n, structural inputs), of points (n, inputs)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sciml.grid.balance import Balance
 from sciml.grid.powerflow import PowerFlow
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
@@ -30,6 +31,8 @@ class OnLoadFlow(Solver[Graph]):
         return self.restore(problem, {})
 
     def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        flow = problem.balance()
-        assert isinstance(flow, PowerFlow)
-        return Solution(problem, self.answer(flow))
+        def way(balance: Balance) -> Callable[[np.ndarray], np.ndarray]:
+            assert isinstance(balance, PowerFlow)
+            return self.answer(balance)
+
+        return Solution(problem, problem.answered(way))

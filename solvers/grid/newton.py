@@ -1,13 +1,13 @@
 """Newton-Raphson on the equations of balance."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge
 
-from sciml.grid.balance import newton
+from sciml.grid.balance import Balance, newton
 from sciml.parameters import Positive
 from sciml.solution import Solution
 from sciml.solver import Context, Solver
@@ -54,10 +54,11 @@ class Newton(Solver[Graph]):
         return self.restore(problem, {})
 
     def restore(self, problem: Graph, state: Mapping[str, np.ndarray]) -> Solution:
-        balance = problem.balance()
+        return Solution(problem, problem.answered(self._answer))
 
+    def _answer(self, balance: Balance) -> Callable[[np.ndarray], np.ndarray]:
         def function(points: np.ndarray) -> np.ndarray:
             found = newton(balance, torch.from_numpy(points), self.tolerance, self.iterations, self.start == "linear")
             return balance.outputs(found.state).numpy()
 
-        return Solution(problem, function)
+        return function
