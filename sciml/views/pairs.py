@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sciml.problem import Problem
 
@@ -25,7 +26,7 @@ class Pairs(Problem):
 
     @property
     @abstractmethod
-    def measure(self) -> np.ndarray:
+    def measure(self) -> csr_array:
         """M of full column rank, shape (rows, outputs): an error e of the outputs is as large as |M e|."""
 
     @abstractmethod
