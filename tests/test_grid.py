@@ -257,7 +257,7 @@ def test_networks_on_pairs_standardise_by_the_training_pairs_and_the_measure(
     assert (drawn["tau"].numpy() == tau).all()
     assert (drawn["z"] ** 2).mean() == pytest.approx(1)
     np.testing.assert_allclose(drawn["z"] @ module.basis.T + module.y_mean, outputs, rtol=0, atol=1e-9)
-    error = (outputs - outputs.mean(0)) @ problem.measure.T
+    error = (problem.measure @ (outputs - outputs.mean(0)).T).T
     ratio = (error**2).sum(1) / (drawn["z"] ** 2).sum(1).numpy()
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
 
@@ -272,9 +272,9 @@ def test_the_measure_is_the_change_of_flows_to_first_order(problem: Grid) -> Non
     def shares(size: float) -> np.ndarray:
         vm, va = np.split(outputs + size * move, 2)
         voltages = vm * np.exp(1j * np.deg2rad(va))
-        return (grid.flows(voltages[None], np.ones((1, 20)))[0] / grid.base / point.scale.T).ravel()
+        return (grid.flows(voltages[None], np.ones((1, 20)))[0].T / grid.base / point.scale).ravel()
 
-    np.testing.assert_allclose(shares(0), (point.flows / point.scale).T.ravel(), atol=1e-9)
+    np.testing.assert_allclose(shares(0), (point.flows / point.scale).ravel(), atol=1e-9)
     by_difference = (shares(1e-5) - shares(-1e-5)) / 2e-5
     expected = problem.measure @ move
     np.testing.assert_allclose(np.r_[by_difference.real, by_difference.imag, 0], expected, atol=1e-7)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
+from scipy.sparse import csr_array, vstack
 
 from sciml.errors import UserError
 from sciml.grid.cases import from_pandapower, open_case
@@ -199,17 +200,17 @@ class Grid(Graph, Pairs):
         return self.flow.grid.in_service.astype(float)
 
     @property
-    def measure(self) -> np.ndarray:
+    def measure(self) -> csr_array:
         """The flows at both ends of each branch, as shares of the nominal ones, to first order in the voltages."""
         grid, point = self.flow.grid, operating_point(self.flow)
-        buses, branches = len(grid.numbers), np.arange(len(grid.source))
-        shares = (point.derivative / point.scale[..., None])[grid.in_service]
-        i, j, rows = grid.source[grid.in_service], grid.target[grid.in_service], branches[: grid.in_service.sum()]
-        by_output = np.zeros((len(rows), 2, 2 * buses), complex)
-        for unit, column, sign in ((0, buses + i, 1), (0, buses + j, -1), (1, i, 1), (2, j, 1)):
-            by_output[rows, :, column] += sign * (np.pi / 180 if unit == 0 else 1) * shares[..., unit]
-        slack = np.eye(1, 2 * buses, buses + grid.slack)  # with which no shift of all angles goes unseen
-        return np.concatenate([*by_output.real.swapaxes(0, 1), *by_output.imag.swapaxes(0, 1), slack])
+        present, width = grid.in_service, 2 * len(grid.numbers)
+        i, j = grid.source[present], grid.target[present]
+        angle, at_i, at_j = np.moveaxis((point.derivative / point.scale[..., None])[present], -1, 0)
+        values = np.stack([np.deg2rad(1) * angle, -np.deg2rad(1) * angle, at_i, at_j], axis=-1).ravel()
+        columns = np.repeat(np.stack([width // 2 + i, width // 2 + j, i, j], axis=-1), 2, axis=0).ravel()
+        flows = csr_array((values, columns, np.arange(0, len(values) + 1, 4)), shape=(len(values) // 4, width))
+        slack = np.eye(1, width, width // 2 + grid.slack)  # with which no shift of all angles goes unseen
+        return csr_array(vstack([flows.real, flows.imag, csr_array(slack)]))
 
     @cached_property
     def unseen(self) -> np.ndarray:

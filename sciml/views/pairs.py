@@ -4,6 +4,7 @@ from abc import abstractmethod
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sciml.errors import UserError
 from sciml.problem import Problem
@@ -27,7 +28,7 @@ class Pairs(Problem):
 
     @property
     @abstractmethod
-    def measure(self) -> np.ndarray:
+    def measure(self) -> csr_array:
         """M of full column rank, shape (rows, outputs): an error e of the outputs is as large as |M e|."""
 
     @abstractmethod

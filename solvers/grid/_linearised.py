@@ -74,17 +74,17 @@ class Linearised(nn.Module):
     def __init__(self, flow: PowerFlow, real: torch.dtype) -> None:
         super().__init__()
         grid, point, free = flow.grid, operating_point(flow), flow.unknown.numpy().T.ravel()
-        self.sections, self.base, self.buses, self.real = grid.sections, grid.base, len(grid.numbers), real
+        self.sections, self.base, self.buses = grid.sections, grid.base, len(grid.numbers)
         self._place(torch.long, free=np.flatnonzero(free), loads=grid.loads, regulated=grid.regulated)
         self._place(torch.long, ends=np.pad([grid.source, grid.target], ((0, 0), (0, 1))))
         self._place(real, state=np.concatenate([point.angle, point.magnitude]), intact=grid.in_service)
         shares = (point.derivative / point.scale[..., None])[:, 0]
-        self._place(real, shares=np.stack([shares.real, shares.imag], axis=1))
+        self._place(real, shares=np.stack([np.real(shares), np.imag(shares)], axis=1))
         own = np.pad(grid.admittances.reshape(-1, 4), ((0, 1), (0, 0)))
-        self._place(real, own=np.stack([own.real, own.imag], axis=-1))
+        self._place(real, own=np.stack([np.real(own), np.imag(own)], axis=-1))
         y = grid.admittance(grid.in_service)
         matrix = block_array([[y.real, -y.imag], [y.imag, y.real]]).tocoo()
-        places, values = np.stack([matrix.row, matrix.col]), matrix.data
+        places, values = torch.from_numpy(np.stack([matrix.row, matrix.col])), torch.as_tensor(matrix.data)
         sparse = torch.sparse_coo_tensor(places, values, matrix.shape, dtype=real, check_invariants=True)
         self.register_buffer("admittance", sparse.coalesce(), persistent=False)
         inverse, response = _inverted(grid, point, free)
@@ -170,8 +170,8 @@ def _inverted(grid: PowerGrid, point: OperatingPoint, free: np.ndarray) -> tuple
     (i, j), buses, branches = (grid.source, grid.target), len(grid.numbers), np.arange(len(grid.source))
     u = np.zeros((len(branches) + 1, 3, 2 * buses))
     for end, bus in enumerate((i, j)):
-        u[branches, :, bus] += point.derivative[:, end].real
-        u[branches, :, buses + bus] += point.derivative[:, end].imag
+        u[branches, :, bus] += np.real(point.derivative[:, end])
+        u[branches, :, buses + bus] += np.imag(point.derivative[:, end])
     jacobian = np.zeros((2 * buses, 2 * buses))
     for unit, column, sign in ((0, i, 1), (0, j, -1), (1, buses + i, 1), (2, buses + j, 1)):
         np.add.at(jacobian.T, column, sign * u[:-1, unit] * grid.in_service[:, None])

@@ -1,4 +1,4 @@
-"""Classical solvers that know a power grid, not any graph."""
+"""Solvers that know a power grid, not any graph."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -24,8 +24,7 @@ class OnLoadFlow(Solver[Graph]):
         """Return the function from scenarios (n, inputs) to outputs (n, outputs); NaN where a bus is cut off."""
 
     def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
+        return no_load_flow(problem)
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         return self.restore(problem, {})
@@ -36,3 +35,16 @@ class OnLoadFlow(Solver[Graph]):
             return self.answer(balance)
 
         return Solution(problem, problem.answered(way))
+
+
+def no_load_flow(problem: Graph) -> str | None:
+    """Return what the balance of a problem is instead of a load flow, or None where it is one."""
+    balance = problem.balance()
+    return None if isinstance(balance, PowerFlow) else f"its balance is {type(balance).__name__}, not a load flow"
+
+
+def load_flow(problem: Graph) -> PowerFlow:
+    """Return the balance of a problem that ``no_load_flow`` has nothing against, in float64."""
+    flow = problem.balance()
+    assert isinstance(flow, PowerFlow)
+    return flow

@@ -69,7 +69,7 @@ class OnPairs(NeuralSolver[Pairs]):
             x_mean, x_deviation, y_mean = x.mean(0), x.std(0), y.mean(0)
             x_deviation[x_deviation <= 1e-9 * np.abs(x_mean)] = 1  # constant up to rounding
             measure = self.problem.measure
-            factor = np.linalg.cholesky(measure.T @ measure)
+            factor = np.linalg.cholesky((measure.T @ measure).toarray())
             z = (y - y_mean) @ factor
             deviation = np.sqrt((z**2).mean())
             values = {"x_mean": x_mean, "x_deviation": x_deviation, "y_mean": y_mean}

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sciml.grid.balance import Given
-from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Fraction, Positive
 from sciml.views.graph import Graph
+
+from ._on_scenarios import OnScenarios
 
 
 class Step(nn.Module):
@@ -60,7 +61,7 @@ class Step(nn.Module):
         return torch.tanh(self.correction(nn.functional.leaky_relu(hidden, 0.1)))
 
 
-class GNS(NeuralSolver[Graph]):
+class GNS(OnScenarios):
     """Corrects a state step by step with small graph networks, trained without any solved example.
 
     minimise Σ_k γ^(K-k) mean |ΔF(x_k)|²,  k = 1 ... K
@@ -80,8 +81,6 @@ class GNS(NeuralSolver[Graph]):
         learning_rate: of Adam, at the start.
     """
 
-    needs = Graph
-
     def __init__(
         self,
         corrections: Count = 10,
@@ -92,34 +91,21 @@ class GNS(NeuralSolver[Graph]):
         steps: Count = 6000,
         learning_rate: Positive = 5e-3,
     ) -> None:
-        super().__init__()
+        super().__init__(rows, steps, learning_rate)
         self.corrections = corrections
         self.width = latent
         self.hidden = hidden
         self.discount = discount
-        self.rows = rows
-        self.steps = steps
-        self.learning_rate = learning_rate
 
     def build(self, problem: Graph) -> None:
+        super().build(problem)
         self.balance = problem.balance(self.real)
-        self.problem = problem
-        self.scenarios: Tensor | None = None
         blank = torch.zeros(1, len(problem.inputs), dtype=self.real)
         known = self.balance.node_features(self.balance.read(blank)).shape[-1]
         edge = self.balance.edge_features().shape[-1]
         components = self.balance.unknown.shape[-1]
         sizes = components, known, edge, self.width, self.hidden
         self.network = nn.ModuleList(Step(*sizes, self.real) for _ in range(self.corrections))
-
-    def schedule(self) -> tuple[Phase, ...]:
-        return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
-
-    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        if self.scenarios is None:
-            self.scenarios = torch.from_numpy(self.problem.scenarios("train")).to(generator.device, self.real)
-        chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
-        return {"scenarios": self.scenarios[chosen]}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         *_, imbalances = self.iterate(batch["scenarios"])

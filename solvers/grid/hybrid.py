@@ -7,13 +7,14 @@ import numpy as np
 
 from sciml.errors import UserError
 from sciml.grid.newton_batch import NewtonBatch, outputs
-from sciml.grid.powerflow import PowerFlow
 from sciml.neural import NeuralSolver
 from sciml.parameters import Positive
 from sciml.registry import find
 from sciml.solution import Solution
 from sciml.solver import Context, Solver, misfit
 from sciml.views.graph import Graph
+
+from ._on_load_flow import load_flow, no_load_flow
 
 _TIMED = 1000
 """Scenarios on which the notes are measured."""
@@ -54,12 +55,10 @@ class Hybrid(Solver[Graph]):
         return made()
 
     def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        if not isinstance(balance, PowerFlow):
-            return f"its balance is {type(balance).__name__}, not a load flow"
-        if not problem.is_plain:
+        reason = no_load_flow(problem) or misfit(problem, self.network)
+        if reason is None and not problem.is_plain:
             return "its answer keeps more than the balance that Newton certifies"
-        return misfit(problem, self.network)
+        return reason
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         proposed = self.network.solve(problem, context)
@@ -80,9 +79,7 @@ class Hybrid(Solver[Graph]):
         return self._finished(problem, self._batch(problem), self.network.restore(problem, state), {})
 
     def _batch(self, problem: Graph) -> NewtonBatch:
-        flow = problem.balance()
-        assert isinstance(flow, PowerFlow)
-        return NewtonBatch(flow.grid, self.tolerance)
+        return NewtonBatch(load_flow(problem).grid, self.tolerance)
 
     def _finished(
         self, problem: Graph, batch: NewtonBatch, proposed: Solution, notes: Mapping[str, float | str]

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sciml.grid.powerflow import PowerFlow
-from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive
 from sciml.views.graph import Graph
 
 from ._linearised import Linearised, Outages
+from ._on_load_flow import load_flow, no_load_flow
+from ._on_scenarios import OnScenarios
 
 _BLOCK = 1024
 """Scenarios at once, which bounds the memory."""
@@ -19,7 +19,7 @@ _MOST = 8000
 """Unknowns of a grid up to which its dense matrices fit in a few GiB."""
 
 
-class LeapNetPhysics(NeuralSolver[Graph]):
+class LeapNetPhysics(OnScenarios):
     """Leaps from the nominal state by the response of its Jacobian, in which open branches interact exactly.
 
     x_k = x_(k-1) + L(M_k ΔF(x_(k-1))),  L(h) = h + Z (1 - WᵀZ)⁻¹ Wᵀh
@@ -43,8 +43,6 @@ class LeapNetPhysics(NeuralSolver[Graph]):
         learning_rate: of Adam, at the start.
     """
 
-    needs = Graph
-
     def __init__(
         self,
         leaps: Count = 2,
@@ -52,35 +50,19 @@ class LeapNetPhysics(NeuralSolver[Graph]):
         steps: Count = 2000,
         learning_rate: Positive = 3e-5,
     ) -> None:
-        super().__init__()
+        super().__init__(rows, steps, learning_rate)
         self.leaps = leaps
-        self.rows = rows
-        self.steps = steps
-        self.learning_rate = learning_rate
 
     def refuses(self, problem: Graph) -> str | None:
-        balance = problem.balance()
-        if not isinstance(balance, PowerFlow):
-            return f"its balance is {type(balance).__name__}, not a load flow"
-        unknown = int(balance.unknown.sum())
-        return None if unknown <= _MOST else f"the inverse of its Jacobian would have {unknown}² entries"
+        unknown = int(problem.balance().unknown.sum())
+        large = f"the inverse of its Jacobian would have {unknown}² entries" if unknown > _MOST else None
+        return no_load_flow(problem) or large
 
     def build(self, problem: Graph) -> None:
-        flow = problem.balance()
-        assert isinstance(flow, PowerFlow)
-        self.problem = problem
-        self.scenarios: Tensor | None = None
+        super().build(problem)
+        flow = load_flow(problem)
         self.linear = Linearised(flow, self.real)
         self.maps = nn.ParameterList(self.linear.inverse.clone() for _ in range(self.leaps))
-
-    def schedule(self) -> tuple[Phase, ...]:
-        return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)
-
-    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        if self.scenarios is None:
-            self.scenarios = torch.from_numpy(self.problem.scenarios("train")).to(generator.device, self.real)
-        chosen = torch.randint(len(self.scenarios), (self.rows,), generator=generator, device=generator.device)
-        return {"scenarios": self.scenarios[chosen]}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         linear = self.linear
