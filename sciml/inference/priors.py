@@ -51,6 +51,31 @@ class Prior:
         inside = unit.clamp(edge, 1 - edge)
         return self._mix(torch.stack([law.icdf(u) for law, u in zip(self.marginals, inside.T, strict=True)], dim=1))
 
+    def normal_scores(self, theta: Tensor) -> Tensor:
+        """Return u = Φ⁻¹(F(θ)) of parameters inside the support, both (n, parameters): normal where θ is of the prior.
+
+        F are the distribution functions; the map is smooth, one to one and onto, and takes p(θ) to N(0, I).
+        """
+        edge = torch.finfo(theta.dtype).eps / 2
+        columns = zip(self.marginals, self._unmix(theta).T, strict=True)
+        unit = torch.stack([law.cdf(column) for law, column in columns], dim=1)
+        return torch.special.ndtri(unit.clamp(edge, 1 - edge))
+
+    def of_normal_scores(self, scores: Tensor) -> Tensor:
+        """Map normal scores to parameters, both (n, parameters)."""
+        return self.quantile(torch.special.ndtr(scores))
+
+    def scaled(self, theta: Tensor) -> Tensor:
+        """Return parameters (n, parameters) in deviations from their means, positive ones as normal scores."""
+        mean, deviation = self.moments
+        plain = (theta - mean) / deviation
+        return torch.where(self.positive, self.normal_scores(theta), plain) if self.positive.any() else plain
+
+    def log_slope(self, theta: Tensor, scores: Tensor) -> Tensor:
+        """Return log |det du/dθ| = log p(θ) - log N(u; 0, I) of parameters and their normal scores, shape (n,)."""
+        size = scores.shape[-1]
+        return self.log_prob(theta) + (scores**2).sum(-1) / 2 + size / 2 * math.log(2 * math.pi)
+
     def contains(self, theta: Tensor) -> Tensor:
         """Return for each row of (n, parameters) whether it lies in the support, shape (n,)."""
         columns = zip(self.marginals, self._unmix(theta).T, strict=True)
@@ -82,6 +107,12 @@ class Prior:
             value = transform(column)
             total = total + law.log_prob(value) + transform.log_abs_det_jacobian(column, value)
         return total
+
+    @property
+    def positive(self) -> Tensor:
+        """Whether each parameter can take all positive values and no others, shape (parameters,)."""
+        low, high = self.bounds
+        return (low == 0) & high.isinf()
 
     @property
     def moments(self) -> tuple[Tensor, Tensor]:

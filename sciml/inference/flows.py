@@ -1,0 +1,142 @@
+"""Conditional densities by normalising flows, several trained at a time."""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from zuko.flows import MAF, NSF
+
+FlowKind = Literal["linear", "affine", "spline"]
+_SHAPES: dict[FlowKind, Callable[..., nn.Module]] = {
+    "linear": lambda *sizes, width: MAF(*sizes, transforms=1, hidden_features=()),
+    "affine": lambda *sizes, width: MAF(*sizes, transforms=5, hidden_features=(width, width), activation=nn.SiLU),
+    "spline": lambda *sizes, width: NSF(*sizes, transforms=3, hidden_features=(width, width), activation=nn.SiLU),
+}
+
+
+class Flow(nn.Module):
+    """q(y|c): y is z ~ N(0, I) bent by autoregressive transformations, each y_k given y_1 ... y_(k-1) and c.
+
+    ``linear`` shifts and scales by linear functions, so that y is normal; ``affine`` by networks, five times;
+    ``spline`` bends by monotone rational quadratic splines, three times. Sources: G. Papamakarios et al., Masked
+    autoregressive flow for density estimation, 2017, arXiv 1705.07057; C. Durkan et al., Neural spline flows, 2019,
+    arXiv 1906.04032.
+
+    Args:
+        kind: of the transformations.
+        features, context: sizes of y and of c.
+        width: units of the networks' two hidden layers.
+    """
+
+    def __init__(self, kind: FlowKind, features: int, context: int, width: int) -> None:
+        super().__init__()
+        self.flow = _SHAPES[kind](features, context, width=width)
+
+    def forward(self, y: Tensor, c: Tensor) -> Tensor:
+        """Return log q(y|c) of (n, features) and (n, context), shape (n,)."""
+        return self.flow(c).log_prob(y)
+
+    def bend(self, z: Tensor, c: Tensor) -> Tensor:
+        """Return y of normal z, both (n, features), given c (n, context)."""
+        return self.flow(c).transform.inv(z)
+
+
+class Ensemble(nn.Module):
+    """Flows of some kinds, several of each, that differ by their first weights and by what they are trained on.
+
+    Of each member the weights with the least held-out loss are kept, and of the kinds the one whose members have the
+    least on average answers: q(y|c) is the mean over its members.
+
+    Args:
+        kinds: to choose among.
+        members: of each kind.
+        features, context: sizes of y and of c.
+        width: units of hidden layers.
+        real: dtype.
+    """
+
+    held_out: Tensor
+    """The least held-out loss of each member, shape (kinds, members)."""
+
+    def __init__(
+        self,
+        kinds: Iterable[FlowKind],
+        members: int,
+        features: int,
+        context: int,
+        width: int,
+        real: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.features = features
+        self.trained = nn.ModuleList(
+            nn.ModuleList(Flow(kind, features, context, width) for _ in range(members)) for kind in self.kinds
+        ).to(real)
+        self.kept = deepcopy(self.trained).requires_grad_(False)
+        self.register_buffer("held_out", torch.full((len(self.kinds), members), torch.inf, dtype=real))
+
+    @property
+    def chosen(self) -> int:
+        """Which kind answers."""
+        return int(self.held_out.mean(dim=1).argmin())
+
+    def loss(self, y: Tensor, c: Tensor) -> Tensor:
+        """Return Σ -log q over kinds and members, a mean over rows of (members, n, features) and (members, n, context).
+
+        The members share nothing, so that this trains each by its own loss.
+        """
+        return torch.stack([-_together(members, y, c).mean(dim=1).sum() for members in self.trained]).sum()
+
+    @torch.no_grad()
+    def keep(self, y: Tensor, c: Tensor) -> None:
+        """Keep the weights of the members that do better than ever on held-out (members, n, ...)."""
+        for kind, members in enumerate(self.trained):
+            loss = -_together(members, y, c).mean(dim=1)
+            for k in (loss < self.held_out[kind]).nonzero()[:, 0].tolist():
+                self.held_out[kind, k] = loss[k]
+                self.kept[kind][k].load_state_dict(members[k].state_dict())
+
+    def restart(self) -> None:
+        """Go on from the weights that were kept, towards other held-out data."""
+        self.trained.load_state_dict(self.kept.state_dict())
+        self.held_out.fill_(torch.inf)
+
+    @torch.no_grad()
+    def each(self, y: Tensor, c: Tensor) -> Tensor:
+        """Return the log density of every member that answers, shape (members, n), each at its own y and c."""
+        return _together(self.kept[self.chosen], y, c)
+
+    @torch.no_grad()
+    def log_prob(self, y: Tensor, c: Tensor, rows: int = 2**13) -> Tensor:
+        """Return log q(y|c) of (n, features) and (n, context), shape (n,), float64 on the CPU."""
+        members = self.kept[self.chosen]
+        blocks = [
+            torch.stack([flow(*part) for flow in members]).double().logsumexp(0).cpu()
+            for part in zip(y.split(rows), c.split(rows), strict=True)
+        ]
+        return torch.cat(blocks) - torch.tensor(float(len(members))).log()
+
+    @torch.no_grad()
+    def bend(self, z: Tensor, c: Tensor) -> Tensor:
+        """Return y of normal z, (members, n, features), given c (members, n, context), each by its member."""
+        return torch.stack([flow.bend(*part) for flow, *part in zip(self.kept[self.chosen], z, c, strict=True)])
+
+    def sample(self, count: int, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw y given one c (context,), shape (count, features), in equal parts from all members, in random order."""
+        members = self.held_out.shape[1]
+        share = -(-count // members)
+        z = torch.randn(members, share, self.features, generator=generator, dtype=c.dtype).to(c)
+        drawn = self.bend(z, c.expand(members, share, -1)).flatten(0, 1)
+        return drawn[torch.randperm(len(drawn), generator=generator)[:count]]
+
+
+def _together(members: nn.Module, y: Tensor, c: Tensor) -> Tensor:
+    """Return log q of each member at its own rows, shape (members, n): one pass through all of them."""
+    first = next(members.children())
+    parts = [dict(member.named_parameters()) for member in members.children()]
+    weights = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return vmap(lambda w, *rows: functional_call(first, w, rows))(weights, y, c)

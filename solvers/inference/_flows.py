@@ -1,0 +1,240 @@
+"""Training flows on simulations, amortised or in rounds that close in on the observation."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from sciml.inference.calibration import familiarity
+from sciml.inference.flows import Ensemble, FlowKind
+from sciml.inference.resampling import systematic
+from sciml.inference.scales import DataScale
+from sciml.neural import NeuralSolver, Phase
+from sciml.parameters import Count, Positive
+from sciml.solution import Posterior
+from sciml.views.simulator import Simulator
+
+Kind = Literal["choose", "linear", "affine", "spline"]
+Several = Annotated[int, Ge(50)]
+FOLDS = 10
+"""One tenth of the simulations is held out from each member, another one from each."""
+CHECK = 25
+"""Steps between two looks at held-out losses."""
+CLOSING = 1e-4
+"""Share of the posterior that a truncated prior may leave out."""
+AVERAGED = 1024
+"""Draws over which posterior means are taken."""
+PROPOSED = 2**18
+"""Draws of the prior at most that are tried for a truncated one."""
+
+
+class FlowSolver(NeuralSolver[Simulator]):
+    """Flows of the posterior, of the likelihood or of both, trained on the same simulations.
+
+    Parameters are seen as normal scores, which takes the prior to N(0, I) and its edges to infinity, or, where they
+    are given, on their own or a logarithmic scale; data as their `DataScale` says. In truncated rounds, later
+    simulations come from the prior cut off where the posterior given the observation is below all but 10⁻⁴ of it:
+    simulations of all rounds serve alike, since inside the cut each round follows the prior.
+    Source: M. Deistler, P. Gonçalves, J. Macke, Truncated proposals for scalable and hassle-free simulation-based
+    inference, 2022, arXiv 2210.04815.
+
+    Args:
+        simulations: simulator calls of all rounds.
+        rounds: 1 answers any observation; with more, the later ones close in on the one that is scored.
+        members: flows of each kind.
+        flow: the kind of the flows; the one with the least held-out loss is chosen.
+        width: units of a hidden layer.
+        batch: simulations of a batch.
+        steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine.
+        learning_rate: of the first step.
+    """
+
+    needs = Simulator
+    parts: ClassVar[tuple[Literal["posterior", "likelihood"], ...]]
+    """What is modelled by flows."""
+    theta: Tensor
+    x: Tensor
+    made: Tensor
+    """Simulations made so far; fewer rows than that where the simulator failed."""
+    rows: Tensor
+
+    def __init__(
+        self,
+        simulations: Several,
+        rounds: Count,
+        members: Annotated[int, Interval(ge=1, le=FOLDS)],
+        flow: Kind,
+        width: Count,
+        batch: Count,
+        steps: Count,
+        learning_rate: Positive,
+    ) -> None:
+        super().__init__()
+        self.simulations = simulations
+        self.rounds = rounds
+        self.members = members
+        self.flow: Kind = flow
+        self.width = width
+        self.batch = batch
+        self.steps = steps
+        self.learning_rate = learning_rate
+
+    @abstractmethod
+    def closing(self, observation: np.ndarray) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return posterior samples as normal scores, (n, parameters), and the log density of normal scores."""
+
+    @abstractmethod
+    def drawn(self, count: int, observation: np.ndarray, seed: int) -> Tensor:
+        """Draw parameters from the posterior given an observation, shape (count, parameters), float64."""
+
+    @abstractmethod
+    def density(self, theta: Tensor, observation: np.ndarray) -> Tensor:
+        """Return log p(θ|x) of parameters (n, parameters), shape (n,)."""
+
+    def build(self, problem: Simulator) -> None:
+        self.problem = problem
+        self.simulation_seed = int(torch.randint(2**62, ()))
+        sizes = len(problem.parameters), len(problem.data)
+        for name, width in zip(("theta", "x"), sizes, strict=True):
+            self.register_buffer(name, torch.zeros(self.simulations, width, dtype=self.real))
+        for name in ("made", "rows"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
+        self.scale = DataScale(sizes[1], self.real)
+        kinds: tuple[FlowKind, ...] = ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
+        along = {"posterior": sizes, "likelihood": sizes[::-1]}
+        self.flows = nn.ModuleDict(
+            {part: Ensemble(kinds, self.members, *along[part], self.width, self.real) for part in self.parts}
+        )
+
+    def schedule(self) -> tuple[Phase, ...]:
+        return tuple(Phase("adam", self.steps, self.learning_rate, 0.01, stage) for stage in range(self.rounds))
+
+    def begin(self, stage: int) -> None:
+        wanted = self.simulations * (stage + 1) // self.rounds - int(self.made)
+        if wanted > 0:
+            self._simulate(stage, wanted)
+            for part in self.parts if stage else ():
+                self.ensemble(part).restart()
+        rows = torch.arange(int(self.rows), device=self.theta.device)
+        least = len(rows) // FOLDS
+        self.held = torch.stack([rows[k::FOLDS][:least] for k in range(self.members)])
+        self.own = [rows[rows % FOLDS != k] for k in range(self.members)]
+        self.scores, self.given = self._seen()
+
+    def _simulate(self, stage: int, wanted: int) -> None:
+        generator = torch.Generator().manual_seed(self.simulation_seed + stage)
+        if stage:
+            theta = self._truncated(wanted, generator)
+            x = self.problem.simulated(theta, generator)
+        else:
+            theta, x = self.problem.joint(wanted, generator)
+            self.scale.fit(x)
+        rows = slice(int(self.rows), int(self.rows) + len(x))
+        self.theta[rows], self.x[rows] = theta.to(self.theta), x.to(self.x)
+        self.made += wanted
+        self.rows += len(x)
+
+    def _truncated(self, wanted: int, generator: torch.Generator) -> Tensor:
+        """Draw from the prior where the posterior given the observation is not negligible, shape (wanted, parameters)."""
+        samples, density = self.closing(self.problem.observed())
+        floor = density(samples).quantile(CLOSING)
+        size, kept = samples.shape[1], torch.empty(0, samples.shape[1], dtype=samples.dtype)
+        tried = 0
+        while len(kept) < wanted and tried < PROPOSED:
+            drawn = torch.randn(2**14, size, generator=generator, dtype=samples.dtype)
+            kept, tried = torch.cat([kept, drawn[density(drawn) >= floor]]), tried + len(drawn)
+        if len(kept) < wanted:
+            logs = -(samples**2).sum(dim=1) / 2 - density(samples)
+            inside = logs.masked_fill(density(samples) < floor, -torch.inf).softmax(dim=0)
+            kept = torch.cat([kept, samples[systematic(inside, wanted - len(kept), generator)]])
+        return self.problem.prior().of_normal_scores(kept[:wanted].double())
+
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        """Return the parameters of all simulations as normal scores, and on the scale where they are given."""
+        theta, prior = self.theta[: int(self.rows)].double().cpu(), self.problem.prior()
+        return tuple(part.to(self.theta) for part in (prior.normal_scores(theta), prior.scaled(theta)))
+
+    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
+        device = generator.device
+        rows = [own[torch.randint(len(own), (self.batch,), generator=generator, device=device)] for own in self.own]
+        shape = self.batch, self.members, self.x.shape[1]
+        noise = torch.rand(shape, generator=generator, device=device, dtype=self.real) - 0.5
+        return {"rows": torch.stack(rows, dim=1), "noise": noise}
+
+    def targets(self, rows: Tensor, noise: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return what each part models and what it is given, at rows of the simulations."""
+        x, found = self.x[rows], {}
+        if "posterior" in self.parts:
+            found["posterior"] = self.scores[rows], self.scale.context(x)
+        if "likelihood" in self.parts:
+            found["likelihood"] = self.scale(x, noise), self.given[rows]
+        return found
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        targets = self.targets(batch["rows"].T, batch["noise"].transpose(0, 1))
+        return {part: self.ensemble(part).loss(*rows) for part, rows in targets.items()}
+
+    def adapt(self, batch: Mapping[str, Tensor], step: int | None) -> None:
+        if step is not None and (step % CHECK == 0 or step == self.steps - 1):
+            for part, rows in self.targets(self.held).items():
+                self.ensemble(part).keep(*rows)
+
+    def ensemble(self, part: str) -> Ensemble:
+        """Return the flows of a part."""
+        found = self.flows[part]
+        assert isinstance(found, Ensemble)
+        return found
+
+    def draw(self, count: int, observation: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Draw normal scores from the posterior flows given an observation, shape (count, parameters), float64."""
+        return self.ensemble("posterior").sample(count, self.context(observation), generator).double().cpu()
+
+    def log_posterior(self, scores: Tensor, observation: np.ndarray) -> Tensor:
+        """Return log q(u|x) of normal scores (n, parameters), shape (n,)."""
+        c = self.context(observation)
+        return self.ensemble("posterior").log_prob(scores.to(c), c.expand(len(scores), -1))
+
+    def log_likelihood(self, theta: Tensor, observation: np.ndarray) -> Tensor:
+        """Return log q(x|θ) of parameters (n, parameters), shape (n,), up to a function of x."""
+        y = self.scale(torch.as_tensor(observation, dtype=self.real, device=self.x.device))
+        given = self.problem.prior().scaled(theta).to(y)
+        return self.ensemble("likelihood").log_prob(y.expand(len(given), -1), given)
+
+    def context(self, observation: np.ndarray) -> Tensor:
+        """Return an observation as networks are given it, shape (data,)."""
+        return self.scale.context(torch.as_tensor(observation, dtype=self.real, device=self.x.device))
+
+    def solution(self, problem: Simulator, notes: Mapping[str, float | str] | None = None) -> Posterior:
+        plain = super().solution(problem)
+        said: dict[str, float | str] = {"simulator_calls": float(self.made)}
+        if notes is not None:
+            said |= {**notes, **self.told()}
+        return Posterior(
+            problem,
+            plain.function,
+            plain.state,
+            said,
+            sampler=lambda count, x, seed: self.drawn(count, x, seed).numpy(),
+            density=lambda theta, x: self.density(torch.from_numpy(theta), x).numpy(),
+        )
+
+    def function(self) -> Callable[[np.ndarray], np.ndarray]:
+        def means(observations: np.ndarray) -> np.ndarray:
+            rows = [self.drawn(AVERAGED, x, 0).mean(dim=0).numpy() for x in observations]
+            return np.array(rows).reshape(len(observations), len(self.problem.parameters))
+
+        return means
+
+    def told(self) -> dict[str, float | str]:
+        """Return what was chosen, what it attains on held-out simulations, and how usual the observation is."""
+        chosen: dict[str, float | str] = {}
+        for part in self.parts:
+            ensemble = self.ensemble(part)
+            chosen[f"{part}_flow"] = ensemble.kinds[ensemble.chosen]
+            chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
+        seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
+        return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
