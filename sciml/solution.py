@@ -125,14 +125,16 @@ class Posterior(Solution):
         if np.ndim(observation) != 1:
             raise UserError(f"expected one observation of shape ({len(self.inputs)},), got {np.shape(observation)}")
         (x,), samples = self._rows(observation), self.sample(count, observation, seed)
-        drawn = {v.name: (("chain", "draw"), samples[None, :, k], {"units": v.unit}) for k, v in enumerate(self.outputs)}
+        drawn = {
+            v.name: (("chain", "draw"), samples[None, :, k], {"units": v.unit}) for k, v in enumerate(self.outputs)
+        }
         seen = {v.name: ((), x[k], {"units": v.unit}) for k, v in enumerate(self.inputs)}
         groups = {"posterior": Dataset(drawn), "observed_data": Dataset(seen)}
         return DataTree.from_dict(groups, name=self.problem.name)
 
     def _density(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         if self.density is None:
-            raise UserError("this solver's posterior has samples alone; expected one with a density, such as npe or nre")
+            raise UserError("this posterior has samples alone; expected one with a density, such as npe's or nre's")
         return self.density
 
     def _rows(self, observation: ArrayLike) -> np.ndarray:

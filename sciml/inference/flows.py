@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from zuko.flows import MAF, NSF
+from zuko.nn import MLP, MaskedMLP
 
+CALM = 0.1
+"""How much of their usual first weights the last layers get."""
 FlowKind = Literal["linear", "affine", "spline"]
 _SHAPES: dict[FlowKind, Callable[..., nn.Module]] = {
     "linear": lambda *sizes, width: MAF(*sizes, transforms=1, hidden_features=()),
@@ -34,6 +37,11 @@ class Flow(nn.Module):
     def __init__(self, kind: FlowKind, features: int, context: int, width: int) -> None:
         super().__init__()
         self.flow = _SHAPES[kind](features, context, width=width)
+        for layers in self.flow.modules():
+            if isinstance(layers, MaskedMLP | MLP):  # begin near y = z
+                *_, last = (layer for layer in layers.modules() if isinstance(layer, nn.Linear))
+                last.weight.data *= CALM
+                last.bias.data *= CALM
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """Return log q(y|c) of (n, features) and (n, context), shape (n,)."""

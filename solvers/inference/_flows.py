@@ -1,15 +1,16 @@
 """Training flows on simulations, amortised or in rounds that close in on the observation."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from sciml.inference.calibration import familiarity
+from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
@@ -19,6 +20,7 @@ from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 
 Kind = Literal["choose", "linear", "affine", "spline"]
+Part = Literal["posterior", "likelihood"]
 Several = Annotated[int, Ge(50)]
 FOLDS = 10
 """One tenth of the simulations is held out from each member, another one from each."""
@@ -26,6 +28,12 @@ CHECK = 25
 """Steps between two looks at held-out losses."""
 CLOSING = 1e-4
 """Share of the posterior that a truncated prior may leave out."""
+CLOSED = 2**13
+"""Draws that show where the posterior ends."""
+PAIRS = 60
+"""Held-out simulations of each member by which flows are compared and their calibration is seen."""
+RIVALS = 128
+"""Draws that each is compared with."""
 AVERAGED = 1024
 """Draws over which posterior means are taken."""
 PROPOSED = 2**18
@@ -54,8 +62,6 @@ class FlowSolver(NeuralSolver[Simulator]):
     """
 
     needs = Simulator
-    parts: ClassVar[tuple[Literal["posterior", "likelihood"], ...]]
-    """What is modelled by flows."""
     theta: Tensor
     x: Tensor
     made: Tensor
@@ -84,6 +90,14 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.learning_rate = learning_rate
 
     @abstractmethod
+    def modelled(self, problem: Simulator) -> tuple[Part, ...]:
+        """Return what is modelled by flows."""
+
+    def choose(self) -> dict[str, float]:
+        """Choose, once flows are trained, what answers; return what was chosen."""
+        return {}
+
+    @abstractmethod
     def closing(self, observation: np.ndarray) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return posterior samples as normal scores, (n, parameters), and the log density of normal scores."""
 
@@ -107,7 +121,10 @@ class FlowSolver(NeuralSolver[Simulator]):
         kinds: tuple[FlowKind, ...] = ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
         along = {"posterior": sizes, "likelihood": sizes[::-1]}
         self.flows = nn.ModuleDict(
-            {part: Ensemble(kinds, self.members, *along[part], self.width, self.real) for part in self.parts}
+            {
+                part: Ensemble(kinds, self.members, *along[part], self.width, self.real)
+                for part in self.modelled(problem)
+            }
         )
 
     def schedule(self) -> tuple[Phase, ...]:
@@ -117,17 +134,19 @@ class FlowSolver(NeuralSolver[Simulator]):
         wanted = self.simulations * (stage + 1) // self.rounds - int(self.made)
         if wanted > 0:
             self._simulate(stage, wanted)
-            for part in self.parts if stage else ():
+            for part in self.flows if stage else ():
                 self.ensemble(part).restart()
         rows = torch.arange(int(self.rows), device=self.theta.device)
         least = len(rows) // FOLDS
         self.held = torch.stack([rows[k::FOLDS][:least] for k in range(self.members)])
         self.own = [rows[rows % FOLDS != k] for k in range(self.members)]
-        self.scores, self.given = self._seen()
+        theta, prior = self.theta[: len(rows)].double().cpu(), self.problem.prior()
+        self.scores, self.given = (part.to(self.theta) for part in (prior.normal_scores(theta), prior.scaled(theta)))
 
     def _simulate(self, stage: int, wanted: int) -> None:
         generator = torch.Generator().manual_seed(self.simulation_seed + stage)
         if stage:
+            self.choose()
             theta = self._truncated(wanted, generator)
             x = self.problem.simulated(theta, generator)
         else:
@@ -139,7 +158,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.rows += len(x)
 
     def _truncated(self, wanted: int, generator: torch.Generator) -> Tensor:
-        """Draw from the prior where the posterior given the observation is not negligible, shape (wanted, parameters)."""
+        """Draw from the prior where the posterior is not negligible, shape (wanted, parameters)."""
         samples, density = self.closing(self.problem.observed())
         floor = density(samples).quantile(CLOSING)
         size, kept = samples.shape[1], torch.empty(0, samples.shape[1], dtype=samples.dtype)
@@ -153,10 +172,10 @@ class FlowSolver(NeuralSolver[Simulator]):
             kept = torch.cat([kept, samples[systematic(inside, wanted - len(kept), generator)]])
         return self.problem.prior().of_normal_scores(kept[:wanted].double())
 
-    def _seen(self) -> tuple[Tensor, Tensor]:
-        """Return the parameters of all simulations as normal scores, and on the scale where they are given."""
-        theta, prior = self.theta[: int(self.rows)].double().cpu(), self.problem.prior()
-        return tuple(part.to(self.theta) for part in (prior.normal_scores(theta), prior.scaled(theta)))
+    def given_of(self, scores: Tensor) -> Tensor:
+        """Return the parameters of normal scores (n, parameters) on the scale where they are given, of their kind."""
+        prior = self.problem.prior()
+        return prior.scaled(prior.of_normal_scores(scores.double().cpu())).to(scores)
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         device = generator.device
@@ -168,9 +187,9 @@ class FlowSolver(NeuralSolver[Simulator]):
     def targets(self, rows: Tensor, noise: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """Return what each part models and what it is given, at rows of the simulations."""
         x, found = self.x[rows], {}
-        if "posterior" in self.parts:
+        if "posterior" in self.flows:
             found["posterior"] = self.scores[rows], self.scale.context(x)
-        if "likelihood" in self.parts:
+        if "likelihood" in self.flows:
             found["likelihood"] = self.scale(x, noise), self.given[rows]
         return found
 
@@ -204,6 +223,26 @@ class FlowSolver(NeuralSolver[Simulator]):
         given = self.problem.prior().scaled(theta).to(y)
         return self.ensemble("likelihood").log_prob(y.expand(len(given), -1), given)
 
+    @torch.no_grad()
+    def rivals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return held-out parameters as normal scores, draws of the posterior flows given their data, and those data.
+
+        Shapes (members, n, parameters), (members, n, rivals, parameters) and, as flows are given them, (members, n,
+        data): each member draws for what was held out from it.
+        """
+        true, seen = self.targets(self.held[:, :PAIRS])["posterior"]
+        generator = torch.Generator().manual_seed(self.simulation_seed)
+        z = torch.randn(*true.shape[:2], RIVALS, true.shape[2], generator=generator, dtype=true.dtype).to(true)
+        spread = seen[:, :, None].expand(-1, -1, RIVALS, -1)
+        drawn = self.ensemble("posterior").bend(z.flatten(1, 2), spread.flatten(1, 2))
+        return true, drawn.view_as(z), seen
+
+    def calibrated(self, true: Tensor, drawn: Tensor, logs: Tensor) -> dict[str, float]:
+        """Return how calibrated draws of log weights (members, n, rivals) are."""
+        generator = torch.Generator().manual_seed(self.simulation_seed)
+        parts = (part.flatten(0, 1).double().cpu() for part in (true, drawn, logs))
+        return weighted(*parts, generator).notes
+
     def context(self, observation: np.ndarray) -> Tensor:
         """Return an observation as networks are given it, shape (data,)."""
         return self.scale.context(torch.as_tensor(observation, dtype=self.real, device=self.x.device))
@@ -222,6 +261,9 @@ class FlowSolver(NeuralSolver[Simulator]):
             density=lambda theta, x: self.density(torch.from_numpy(theta), x).numpy(),
         )
 
+    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        return self.choose()
+
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def means(observations: np.ndarray) -> np.ndarray:
             rows = [self.drawn(AVERAGED, x, 0).mean(dim=0).numpy() for x in observations]
@@ -232,9 +274,14 @@ class FlowSolver(NeuralSolver[Simulator]):
     def told(self) -> dict[str, float | str]:
         """Return what was chosen, what it attains on held-out simulations, and how usual the observation is."""
         chosen: dict[str, float | str] = {}
-        for part in self.parts:
+        for part in self.flows:
             ensemble = self.ensemble(part)
             chosen[f"{part}_flow"] = ensemble.kinds[ensemble.chosen]
             chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
         seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
         return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
+
+
+def log_normal(scores: Tensor) -> Tensor:
+    """Return log N(u; 0, I) of (..., parameters), shape (...)."""
+    return -(scores**2).sum(dim=-1) / 2 - scores.shape[-1] / 2 * math.log(2 * math.pi)

@@ -9,11 +9,9 @@ from annotated_types import Interval
 from torch import Tensor
 
 from sciml.parameters import Count, Positive
+from sciml.views.simulator import Simulator
 
-from ._flows import FOLDS, FlowSolver, Kind, Several
-
-CLOSED = 2**13
-"""Draws that show where the posterior ends."""
+from ._flows import CLOSED, FOLDS, FlowSolver, Kind, Part, Several
 
 
 class NPE(FlowSolver):
@@ -36,7 +34,6 @@ class NPE(FlowSolver):
         learning_rate: of the first step.
     """
 
-    parts = ("posterior",)
     ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (500, 1_000, 10_000, 100_000)}
 
     def __init__(
@@ -51,6 +48,13 @@ class NPE(FlowSolver):
         learning_rate: Positive = 2e-3,
     ) -> None:
         super().__init__(simulations, rounds, members, flow, width, batch, steps, learning_rate)
+
+    def modelled(self, problem: Simulator) -> tuple[Part, ...]:
+        return ("posterior",)
+
+    def choose(self) -> dict[str, float]:
+        true, drawn, _ = self.rivals()
+        return self.calibrated(true, drawn, torch.zeros(drawn.shape[:3]))
 
     def closing(self, observation: np.ndarray) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         samples = self.draw(CLOSED, observation, torch.Generator().manual_seed(0))
