@@ -53,6 +53,8 @@ COSTLY = {
     ("burgers_inverse", "calibration"),
     ("lotka_volterra", "exact"),
     ("sir", "exact"),
+    ("lotka_volterra", "gold"),
+    ("sir", "gold"),
 }
 """Pairs that take minutes at the coarsest: marching in two dimensions, or many times."""
 

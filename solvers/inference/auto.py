@@ -17,7 +17,7 @@ from ._flows import CLOSED, FOLDS, PAIRS, FlowSolver, Kind, Part, Several, log_n
 
 WEIGHED = 10_000
 """Draws of the posterior flows, counted in the greatest weight, that an observation is worth."""
-MOST = (2**16, 2**13)
+MOST = (2**15, 2**13)
 """Draws of the posterior flows at most for an observation, and at a time."""
 POWERS = tuple(k / 10 for k in range(11))
 WIDEST = 40

@@ -1,7 +1,8 @@
 """Ratios of likelihoods learnt from what the simulator knows of its own latent draws."""
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +18,29 @@ from sciml.views.simulator import Simulator
 from ._ratio import RatioNetwork, RatioSolver
 
 Loss = Literal["carl", "rolr", "cascal", "rascal", "scandal", "alice", "alices", "sally"]
-RIVALS = 64
-"""Other parameters at which the draws of each simulation are read again."""
+READINGS = 128
+"""Parameters at which the draws of each simulation are read again; the first are the prior's medians."""
 
 
 class Gold(RatioSolver):
     """A simulator written against a source of draws tells the joint ratio and the joint score of each simulation.
 
-    r(x, z|θ₀, θ₁) = p(x, z|θ₀)/p(x, z|θ₁) and t(x, z|θ) = ∇θ log p(x, z|θ) scatter about r(x|θ₀, θ₁) and ∇θ log p(x|θ),
-    which minimise losses that hold them. A network f(θ, x) gives log r̂ = f(θ₀, x) - f(θ₁, x), x from θ₀, both
-    parameters from the prior; with the logistic function σ
+    r(x, z|θ) = p(x, z|θ)/p(x, z), p(x, z) being the mean over the prior, and t(x, z|θ) = ∇θ log p(x, z|θ) scatter about
+    p(x|θ)/p(x) and ∇θ log p(x|θ), which minimise losses that hold them. The draws of every simulation are read again
+    at 128 quasi-random parameters of the prior: so each tells of all parameters, weighted by r, and not of its own
+    alone. A network is f(θ, x) = log r̂; in the mean over simulations and these parameters it minimises
 
-    carl:   -log σ(log r̂), the plain classifier
-    rolr:   (1/r - 1/r̂)²
-    alice:  -σ(log r) log σ(log r̂) - σ(-log r) log σ(-log r̂)
-    cascal, rascal, alices:  the same three and  a |t - ∇θ f|²
-    scandal:  -log q(x|θ) + a |t - ∇θ log q|², q a flow and f = log q
-    sally:  |t - t̂(x)|² at the prior's medians alone, from half of the simulations; then carl with t̂ in the place of x
+    carl:   log(1 + e^{-f}) at a simulation's own parameters + log(1 + e^f), the plain classifier
+    rolr:   (r - r̂)² + r (1/r - 1/r̂)²
+    alice:  r log(1 + e^{-f}) + log(1 + e^f)
+    cascal, rascal, alices:  the same three and  a r |t - ∇θ f|²
+    scandal:  -log q(x|θ) at a simulation's own parameters + a r |t - ∇θ log q|², q a flow and f = log q
+    sally:  r |t - t̂(x)|² at the prior's medians; then carl with t̂, there a sufficient statistic, in the place of x
 
-    r and t need no further simulation: the draws of each are read again at other parameters.
     Sources: J. Brehmer et al., Mining gold from implicit models to improve likelihood-free inference, 2018, arXiv
     1805.12244; M. Stoye et al., Likelihood-free inference with an improved cross-entropy estimator, 2018, arXiv
-    1808.00973.
+    1808.00973; the readings are weighted as by E. Veach, L. J. Guibas, Optimally combining sampling techniques for
+    Monte Carlo rendering, SIGGRAPH 1995.
 
     Args:
         simulations: simulator calls, made once.
@@ -46,11 +48,13 @@ class Gold(RatioSolver):
         score_weight: a, of scores in deviations of the prior.
         width: units of a layer.
         blocks: residual blocks of two layers each.
-        contrast: other parameters in a batch for each simulation.
+        contrast: readings in a batch, the same for each simulation.
         batch: simulations of a batch.
         steps: Adam steps; the learning rate falls to a thousandth along a cosine.
         learning_rate: of the first step.
     """
+
+    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (300, 1_000, 10_000, 100_000)}
 
     def __init__(
         self,
@@ -59,9 +63,9 @@ class Gold(RatioSolver):
         score_weight: Positive = 0.1,
         width: Count = 64,
         blocks: Count = 2,
-        contrast: Count = 8,
-        batch: Count = 256,
-        steps: Count = 3000,
+        contrast: Count = 16,
+        batch: Count = 128,
+        steps: Count = 2000,
         learning_rate: Positive = 1e-3,
     ) -> None:
         super().__init__()
@@ -108,65 +112,68 @@ class Gold(RatioSolver):
     def gold(self, device: torch.device) -> dict[str, Tensor]:
         """Return what simulations tell, made on first use.
 
-        ``theta`` (n, parameters), ``x`` (n, data), ``score`` (n, parameters) in deviations of the prior, ``rivals``
-        (n, 64, parameters) and ``log_ratio`` to them (n, 64).
+        ``theta`` (n, parameters), ``x`` (n, data), ``readings`` (128, parameters), and at these ``log_ratio`` (n, 128)
+        and ``score`` (n, 128, parameters) in deviations of the prior.
         """
         if self.mined is None:
             generator, prior = torch.Generator().manual_seed(self.simulation_seed), self.problem.prior()
             theta = prior.sample(self.simulations, generator)
-            if self.loss == "sally":
-                theta[::2] = prior.quantile(torch.full_like(theta[:1], 0.5))
             traced = self.problem.mine(theta, generator)
-            rivals = prior.sample(RIVALS * len(theta), generator).unflatten(0, (RIVALS, len(theta)))
-            again = torch.stack([trace(self.problem.simulate, r, traced.values).log_joint for r in rivals], dim=1)
+            unit = torch.quasirandom.SobolEngine(theta.shape[1], scramble=True, seed=0).draw(READINGS).double()
+            readings = prior.quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
+            again = [trace(self.problem.simulate, r.expand_as(theta), traced.values) for r in readings]
+            logs = torch.stack([reading.log_joint for reading in again], dim=1)
             self.scale.fit(traced.x.to(self.real))
             found = {
                 "theta": theta,
                 "x": traced.x,
-                "score": traced.score * self.theta_scale,
-                "rivals": rivals.transpose(0, 1),
-                "log_ratio": traced.log_joint[:, None] - again,
+                "readings": readings,
+                "log_ratio": logs - logs.logsumexp(dim=1, keepdim=True) + math.log(READINGS),
+                "score": torch.stack([reading.score for reading in again], dim=1) * self.theta_scale.double(),
             }
             self.mined = {name: rows.to(device, self.real) for name, rows in found.items()}
         return self.mined
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         gold, device = self.gold(generator.device), generator.device
-        rows = torch.randint(self.simulations, (self.batch,), generator=generator, device=device)
-        if self.loss == "sally":
-            rows = (rows - rows % 2 + self.stage) % self.simulations  # the medians' simulations are the even ones
-        others = torch.randint(RIVALS, (self.batch, self.contrast), generator=generator, device=device)
-        batch = {name: gold[name][rows] for name in ("theta", "x", "score")}
+        rows = torch.randint(self.simulations, (self.batch, 1), generator=generator, device=device)
+        some = torch.randint(READINGS, (1, self.contrast), generator=generator, device=device)
+        if self.loss == "sally" and self.stage == 0:
+            some = torch.zeros_like(some[:, :1])
+        batch = {name: gold[name][rows] for name in ("theta", "x")}
+        batch["readings"] = gold["readings"][some].expand(self.batch, -1, -1)
         batch["noise"] = torch.rand(batch["x"].shape, generator=generator, device=device, dtype=self.real) - 0.5
-        return batch | {name: gold[name][rows[:, None], others] for name in ("rivals", "log_ratio")}
+        return batch | {name: gold[name][rows, some] for name in ("log_ratio", "score")}
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        theta, x = batch["theta"].detach().requires_grad_(), batch["x"]
+        theta, x, readings = batch["theta"], batch["x"], batch["readings"].detach().requires_grad_()
+        weight = batch["log_ratio"].exp()
         if self.loss == "sally" and self.stage == 0:
-            return {"score": (batch["score"] - self.statistic(self.scale(x))).square().sum(dim=1).mean()}
+            missing = batch["score"] - self.statistic(self.scale(x))
+            return {"score": (weight * missing.square().sum(dim=2)).mean()}
         if self.loss == "scandal":
-            f = self.log_ratio(theta, x, batch["noise"])
-            terms = {"density": -f.mean()}
+            terms = {"density": -self.log_ratio(theta, x, batch["noise"]).mean()}
+            f = self.log_ratio(readings, x, batch["noise"])
         else:
-            f = self.log_ratio(theta, x)
-            terms = {"ratio": self._ratio_loss(f, batch)}
+            f = self.log_ratio(readings, x)
+            terms = {"ratio": self._ratio_loss(f, theta, x, batch["log_ratio"])}
         if self.loss in ("cascal", "rascal", "alices", "scandal"):
-            (slope,) = torch.autograd.grad(f.sum(), theta, create_graph=True)
+            (slope,) = torch.autograd.grad(f.sum(), readings, create_graph=True)
             missing = batch["score"] - slope * self.theta_scale
-            terms["score"] = self.score_weight * missing.square().sum(dim=1).mean()
+            terms["score"] = self.score_weight * (weight * missing.square().sum(dim=2)).mean()
         return terms
 
-    def _ratio_loss(self, f: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        found = f[:, None] - self.log_ratio(batch["rivals"], batch["x"][:, None])
+    def _ratio_loss(self, f: Tensor, theta: Tensor, x: Tensor, log_ratio: Tensor) -> Tensor:
+        ratio = log_ratio.exp()
         if self.loss in ("rolr", "rascal"):
-            return (torch.exp(-batch["log_ratio"]) - torch.exp(-found)).square().mean()
+            return ((ratio - f.exp()).square() + ratio * (torch.exp(-log_ratio) - torch.exp(-f)).square()).mean()
         if self.loss in ("alice", "alices"):
-            share = torch.sigmoid(batch["log_ratio"])
-            return (share * softplus(-found) + (1 - share) * softplus(found)).mean()
-        return softplus(-found).mean()
+            return (ratio * softplus(-f) + softplus(f)).mean()
+        return softplus(-self.log_ratio(theta, x)).mean() + softplus(f).mean()
 
     def log_ratio(self, theta: Tensor, x: Tensor, noise: Tensor | None = None) -> Tensor:
         given, seen = self.standard(theta), self.scale(x, noise)
         if self.loss == "scandal":
-            return self.network(seen.expand(*given.shape[:-1], -1), given)
+            shape = torch.broadcast_shapes(given.shape[:-1], seen.shape[:-1])
+            return self.network(seen.expand(*shape, -1), given.expand(*shape, -1))
         return self.network(given, self.statistic(seen).detach() if self.loss == "sally" else seen)
