@@ -170,6 +170,11 @@ def test_training_resumed_in_a_later_round_ends_in_the_same_bits(tmp_path: Path)
         np.testing.assert_array_equal(parts.state[name], values, err_msg=name)
 
 
+def test_too_few_simulations_a_round_are_refused() -> None:
+    with pytest.raises(UserError, match="at least 50 simulations a round, got 120 for 3"):
+        NPE(simulations=120, rounds=3)
+
+
 def test_samples_stay_inside_the_prior() -> None:
     problem = TwoMoons(observation=7)
     solver = Auto(simulations=200, members=1, flow="affine", steps=20)

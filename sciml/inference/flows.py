@@ -106,12 +106,15 @@ class Ensemble(nn.Module):
             loss = -_together(members, y, c).mean(dim=1)
             for k in (loss < self.held_out[kind]).nonzero()[:, 0].tolist():
                 self.held_out[kind, k] = loss[k]
-                self.kept[kind][k].load_state_dict(members[k].state_dict())
+                self._kept(kind)[k].load_state_dict(_flows(members)[k].state_dict())
 
     def restart(self) -> None:
         """Go on from the weights that were kept, towards other held-out data."""
         self.trained.load_state_dict(self.kept.state_dict())
         self.held_out.fill_(torch.inf)
+
+    def _kept(self, kind: int) -> list[Flow]:
+        return _flows(self.kept[kind])
 
     @torch.no_grad()
     def each(self, y: Tensor, c: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def log_prob(self, y: Tensor, c: Tensor, rows: int = 2**13) -> Tensor:
         """Return log q(y|c) of (n, features) and (n, context), shape (n,), float64 on the CPU."""
-        members = self.kept[self.chosen]
+        members = self._kept(self.chosen)
         blocks = [
             torch.stack([flow(*part) for flow in members]).double().logsumexp(0).cpu()
             for part in zip(y.split(rows), c.split(rows), strict=True)
@@ -131,7 +134,7 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def bend(self, z: Tensor, c: Tensor) -> Tensor:
         """Return y of normal z, (members, n, features), given c (members, n, context), each by its member."""
-        return torch.stack([flow.bend(*part) for flow, *part in zip(self.kept[self.chosen], z, c, strict=True)])
+        return torch.stack([flow.bend(*part) for flow, *part in zip(self._kept(self.chosen), z, c, strict=True)])
 
     def sample(self, count: int, c: Tensor, generator: torch.Generator) -> Tensor:
         """Draw y given one c (context,), shape (count, features), in equal parts from all members, in random order."""
@@ -142,9 +145,13 @@ class Ensemble(nn.Module):
         return drawn[torch.randperm(len(drawn), generator=generator)[:count]]
 
 
+def _flows(members: nn.Module) -> list[Flow]:
+    return [flow for flow in members.children() if isinstance(flow, Flow)]
+
+
 def _together(members: nn.Module, y: Tensor, c: Tensor) -> Tensor:
     """Return log q of each member at its own rows, shape (members, n): one pass through all of them."""
-    first = next(members.children())
-    parts = [dict(member.named_parameters()) for member in members.children()]
+    flows = _flows(members)
+    parts = [dict(flow.named_parameters()) for flow in flows]
     weights = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
-    return vmap(lambda w, *rows: functional_call(first, w, rows))(weights, y, c)
+    return vmap(lambda w, *rows: functional_call(flows[0], w, rows))(weights, y, c)

@@ -10,6 +10,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from sciml.errors import UserError
 from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.resampling import systematic
@@ -21,7 +22,9 @@ from sciml.views.simulator import Simulator
 
 Kind = Literal["choose", "linear", "affine", "spline"]
 Part = Literal["posterior", "likelihood"]
-Several = Annotated[int, Ge(50)]
+Several = Annotated[int, Ge(10)]
+LEAST = 50
+"""Simulations of a round at least."""
 FOLDS = 10
 """One tenth of the simulations is held out from each member, another one from each."""
 CHECK = 25
@@ -59,6 +62,9 @@ class FlowSolver(NeuralSolver[Simulator]):
         batch: simulations of a batch.
         steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine.
         learning_rate: of the first step.
+
+    Raises:
+        UserError: fewer than 50 simulations a round.
     """
 
     needs = Simulator
@@ -80,6 +86,8 @@ class FlowSolver(NeuralSolver[Simulator]):
         learning_rate: Positive,
     ) -> None:
         super().__init__()
+        if simulations < LEAST * rounds:
+            raise UserError(f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; use fewer")
         self.simulations = simulations
         self.rounds = rounds
         self.members = members
@@ -119,13 +127,10 @@ class FlowSolver(NeuralSolver[Simulator]):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
         self.scale = DataScale(sizes[1], self.real)
         kinds: tuple[FlowKind, ...] = ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
-        along = {"posterior": sizes, "likelihood": sizes[::-1]}
-        self.flows = nn.ModuleDict(
-            {
-                part: Ensemble(kinds, self.members, *along[part], self.width, self.real)
-                for part in self.modelled(problem)
-            }
-        )
+        self.flows = nn.ModuleDict()
+        for part in self.modelled(problem):
+            features, context = sizes if part == "posterior" else sizes[::-1]
+            self.flows[part] = Ensemble(kinds, self.members, features, context, self.width, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         return tuple(Phase("adam", self.steps, self.learning_rate, 0.01, stage) for stage in range(self.rounds))
@@ -160,15 +165,14 @@ class FlowSolver(NeuralSolver[Simulator]):
     def _truncated(self, wanted: int, generator: torch.Generator) -> Tensor:
         """Draw from the prior where the posterior is not negligible, shape (wanted, parameters)."""
         samples, density = self.closing(self.problem.observed())
-        floor = density(samples).quantile(CLOSING)
-        size, kept = samples.shape[1], torch.empty(0, samples.shape[1], dtype=samples.dtype)
-        tried = 0
+        found = density(samples)
+        floor = found.quantile(CLOSING)
+        kept, tried = samples[:0], 0
         while len(kept) < wanted and tried < PROPOSED:
-            drawn = torch.randn(2**14, size, generator=generator, dtype=samples.dtype)
+            drawn = torch.randn(2**14, samples.shape[1], generator=generator, dtype=samples.dtype)
             kept, tried = torch.cat([kept, drawn[density(drawn) >= floor]]), tried + len(drawn)
         if len(kept) < wanted:
-            logs = -(samples**2).sum(dim=1) / 2 - density(samples)
-            inside = logs.masked_fill(density(samples) < floor, -torch.inf).softmax(dim=0)
+            inside = (log_normal(samples) - found).masked_fill(found < floor, -torch.inf).softmax(dim=0)
             kept = torch.cat([kept, samples[systematic(inside, wanted - len(kept), generator)]])
         return self.problem.prior().of_normal_scores(kept[:wanted].double())
 
@@ -240,8 +244,8 @@ class FlowSolver(NeuralSolver[Simulator]):
     def calibrated(self, true: Tensor, drawn: Tensor, logs: Tensor) -> dict[str, float]:
         """Return how calibrated draws of log weights (members, n, rivals) are."""
         generator = torch.Generator().manual_seed(self.simulation_seed)
-        parts = (part.flatten(0, 1).double().cpu() for part in (true, drawn, logs))
-        return weighted(*parts, generator).notes
+        true, drawn, logs = (part.flatten(0, 1).double().cpu() for part in (true, drawn, logs))
+        return weighted(true, drawn, logs, generator).notes
 
     def context(self, observation: np.ndarray) -> Tensor:
         """Return an observation as networks are given it, shape (data,)."""

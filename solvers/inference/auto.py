@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ class Auto(FlowSolver):
     def _weighed(self, observation: np.ndarray) -> tuple[Tensor, Tensor, float]:
         """Return draws of q as normal scores, their weights, and the logarithm of the combination's constant."""
         generator = torch.Generator().manual_seed(0)
-        proposal = _Proposal(lambda count, source: self.draw(count, observation, source))
+        proposal = _Proposal(self, observation)
         draws, logs = weigh(proposal, lambda u: self._log_weight(u, observation), WEIGHED, generator, *MOST)
         return draws, torch.softmax(logs, dim=0), float(logs.logsumexp(0)) - math.log(len(logs))
 
@@ -131,7 +132,12 @@ class Auto(FlowSolver):
         return self.log_posterior(scores, observation) + self._log_weight(scores, observation)
 
 
-class _Proposal(NamedTuple):
-    """Draws of the posterior flows given one observation."""
+@dataclass(frozen=True)
+class _Proposal:
+    """The posterior flows given one observation, as a law of normal scores."""
 
-    sample: Callable[[int, torch.Generator], Tensor]
+    flows: FlowSolver
+    observation: np.ndarray
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.flows.draw(count, self.observation, generator)
