@@ -83,22 +83,22 @@ def test_nre_finds_the_gaussian_posterior_of_any_observation(ratio: Posterior) -
     assert covariance_error < 0.15
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "balanced"])
-def test_other_losses_find_the_same_posterior(loss: Literal["contrastive", "balanced"]) -> None:
+@pytest.mark.parametrize(("loss", "wide"), [("contrastive", 1.0), ("balanced", 3.0)])
+def test_other_losses_find_the_same_posterior(loss: Literal["contrastive", "balanced"], wide: float) -> None:
     solution = sciml.solve(LinearGaussian(), NRE(width=32, blocks=1, steps=1500, loss=loss), seed=0)
     assert isinstance(solution, Posterior)
     mean_error, covariance_error = worst_errors(solution)
-    assert mean_error < 0.15
-    assert covariance_error < 0.2
+    assert mean_error < 0.15 * wide
+    assert covariance_error < 0.2 * wide
 
 
 def test_a_balanced_ratio_is_no_surer_than_an_unbalanced_one() -> None:
     entropies = {}
     for loss in ("binary", "balanced"):
-        solver = NRE(simulations=200, width=64, steps=1000, loss=loss)
+        solver = NRE(simulations=200, width=32, steps=400, loss=loss)
         posterior = sciml.solve(LinearGaussian(), solver, seed=0)
         assert isinstance(posterior, Posterior)
-        samples = posterior.sample(500, OBSERVATIONS)
+        samples = posterior.sample(100, OBSERVATIONS)
         densities = [posterior.log_prob(s, x) for s, x in zip(samples, OBSERVATIONS, strict=True)]
         entropies[loss] = -np.mean(densities)
     assert entropies["balanced"] > entropies["binary"]

@@ -39,9 +39,8 @@ class Flow(nn.Module):
         self.flow = _SHAPES[kind](features, context, width=width)
         for layers in self.flow.modules():
             if isinstance(layers, MaskedMLP | MLP):  # begin near y = z
-                *_, last = (layer for layer in layers.modules() if isinstance(layer, nn.Linear))
-                last.weight.data *= CALM
-                last.bias.data *= CALM
+                for weights in layers[-1].parameters():
+                    weights.data *= CALM
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """Return log q(y|c) of (n, features) and (n, context), shape (n,)."""

@@ -31,7 +31,7 @@ class Gold(RatioSolver):
     alone. A network is f(θ, x) = log r̂; in the mean over simulations and these parameters it minimises
 
     carl:   log(1 + e^{-f}) at a simulation's own parameters + log(1 + e^f), the plain classifier
-    rolr:   (r - r̂)² + r (1/r - 1/r̂)²
+    rolr:   (r - r̂)², without the published counterpart for 1/r, which against the mean over the prior has no bound
     alice:  r log(1 + e^{-f}) + log(1 + e^f)
     cascal, rascal, alices:  the same three and  a r |t - ∇θ f|²
     scandal:  -log q(x|θ) at a simulation's own parameters + a r |t - ∇θ log q|², q a flow and f = log q
@@ -166,7 +166,7 @@ class Gold(RatioSolver):
     def _ratio_loss(self, f: Tensor, theta: Tensor, x: Tensor, log_ratio: Tensor) -> Tensor:
         ratio = log_ratio.exp()
         if self.loss in ("rolr", "rascal"):
-            return ((ratio - f.exp()).square() + ratio * (torch.exp(-log_ratio) - torch.exp(-f)).square()).mean()
+            return (ratio - f.exp()).square().mean()
         if self.loss in ("alice", "alices"):
             return (ratio * softplus(-f) + softplus(f)).mean()
         return softplus(-self.log_ratio(theta, x)).mean() + softplus(f).mean()

@@ -15,7 +15,7 @@ from sciml.views.simulator import Simulator
 
 from ._flows import FOLDS, FlowSolver, Kind, Part, Several, log_normal
 
-MOVES = 5
+MOVES = 10
 """Metropolis sweeps at each temperature."""
 
 
