@@ -60,9 +60,9 @@ class Line(Simulator):
 
 OBSERVATIONS = np.array([[1.0, -0.5, 0.7], [0.0, 0.0, 0.0], [-1.5, 1.0, -1.0]])
 SOLVERS: dict[str, Solver] = {
-    "npe": NPE(simulations=2000, members=2, flow="linear", steps=800, learning_rate=1e-2),
-    "nle": NLE(simulations=2000, members=2, flow="linear", steps=800, learning_rate=1e-2, particles=2000),
-    "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=500),
+    "npe": NPE(simulations=2000, members=2, flow="linear", steps=500, learning_rate=1e-2),
+    "nle": NLE(simulations=2000, members=2, flow="linear", steps=500, learning_rate=1e-2, particles=2000),
+    "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=300),
     "exact": Exact(particles=500),
     "nre": NRE(simulations=2000, steps=600, width=32, blocks=1),
 }
@@ -154,7 +154,7 @@ def test_later_rounds_simulate_only_where_the_posterior_is(
     mean, covariance = Line().exact(Line().observed())
     far = [np.abs((t.numpy() - mean) / np.sqrt(np.diag(covariance))).max(axis=1) for t in (first, second)]
     assert np.quantile(far[0], 0.9) > 3.5
-    assert far[1].max() < 7
+    assert np.quantile(far[1], 0.95) < 5
     assert posterior.notes["simulator_calls"] == 800
     samples = posterior.sample(2000, Line().observed())
     assert np.abs((samples.mean(axis=0) - mean) / np.sqrt(np.diag(covariance))).max() < 0.25
@@ -222,7 +222,7 @@ def test_a_flow_is_a_density_from_which_it_samples(kind: str) -> None:
         torch.manual_seed(0)
         ensemble = Ensemble([kind], 2, 1, 1, 16, torch.float64)  # pyright: ignore[reportArgumentType]
         for weights in ensemble.kept.parameters():
-            weights += 0.3 * torch.randn_like(weights)
+            weights += 0.1 * torch.randn_like(weights)
     c, grid = torch.tensor([0.5], dtype=torch.float64), torch.linspace(-40, 40, 40_001, dtype=torch.float64)[:, None]
     density = ensemble.log_prob(grid, c.expand(len(grid), 1)).exp()
     mass = torch.cumulative_trapezoid(density, grid[:, 0])

@@ -27,8 +27,8 @@ def squared_error(posterior: Posterior) -> float:
     return total
 
 
-def learn(loss: str, simulations: int = 1000, steps: int = 600) -> Posterior:
-    solver = Gold(simulations, loss, steps=steps, width=32, learning_rate=2e-3)  # pyright: ignore[reportArgumentType]
+def learn(loss: str, simulations: int = 1000, steps: int = 300) -> Posterior:
+    solver = Gold(simulations, loss, steps=steps, width=32, blocks=1, contrast=8, learning_rate=5e-3)  # pyright: ignore[reportArgumentType]
     solution = sciml.solve(Galton(), solver, seed=0)
     assert isinstance(solution, Posterior)
     return solution
@@ -45,7 +45,7 @@ def test_the_classifier_alone_is_worse_by_far() -> None:
 
 @pytest.mark.parametrize(("loss", "allowed"), [("sally", 0.1), ("scandal", 0.1)])
 def test_densities_of_the_statistic_and_of_the_data(loss: str, allowed: float) -> None:
-    assert squared_error(learn(loss, 3000)) < allowed
+    assert squared_error(learn(loss, 3000, 150)) < allowed
 
 
 def test_the_posterior_is_that_of_the_exact_likelihood() -> None:

@@ -10,12 +10,15 @@ from torch.func import functional_call, vmap
 from zuko.flows import MAF, NSF
 from zuko.nn import MLP, MaskedMLP
 
+RIDGE = 0.1
+"""What regressions add to sums of squares."""
+REGRESSED = ("slope", "offset", "factor")
 CALM = 0.1
 """How much of their usual first weights the last layers get."""
 FlowKind = Literal["linear", "affine", "spline"]
 _SHAPES: dict[FlowKind, Callable[..., nn.Module]] = {
     "linear": lambda *sizes, width: MAF(*sizes, transforms=1, hidden_features=()),
-    "affine": lambda *sizes, width: MAF(*sizes, transforms=5, hidden_features=(width, width), activation=nn.SiLU),
+    "affine": lambda *sizes, width: MAF(*sizes, transforms=3, hidden_features=(width, width), activation=nn.SiLU),
     "spline": lambda *sizes, width: NSF(*sizes, transforms=3, hidden_features=(width, width), activation=nn.SiLU),
 }
 
@@ -23,7 +26,8 @@ _SHAPES: dict[FlowKind, Callable[..., nn.Module]] = {
 class Flow(nn.Module):
     """q(y|c): y is z ~ N(0, I) bent by autoregressive transformations, each y_k given y_1 ... y_(k-1) and c.
 
-    ``linear`` shifts and scales by linear functions, so that y is normal; ``affine`` by networks, five times;
+    They model what a linear regression of y on c leaves, y = A c + b + L r, which is where training begins.
+    ``linear`` shifts and scales by linear functions, so that y is normal; ``affine`` by networks, three times;
     ``spline`` bends by monotone rational quadratic splines, three times. Sources: G. Papamakarios et al., Masked
     autoregressive flow for density estimation, 2017, arXiv 1705.07057; C. Durkan et al., Neural spline flows, 2019,
     arXiv 1906.04032.
@@ -34,8 +38,15 @@ class Flow(nn.Module):
         width: units of the networks' two hidden layers.
     """
 
+    slope: Tensor
+    offset: Tensor
+    factor: Tensor
+
     def __init__(self, kind: FlowKind, features: int, context: int, width: int) -> None:
         super().__init__()
+        self.register_buffer("slope", torch.zeros(features, context))
+        self.register_buffer("offset", torch.zeros(features))
+        self.register_buffer("factor", torch.eye(features))
         self.flow = _SHAPES[kind](features, context, width=width)
         for layers in self.flow.modules():
             if isinstance(layers, MaskedMLP | MLP):  # begin near y = z
@@ -44,11 +55,24 @@ class Flow(nn.Module):
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """Return log q(y|c) of (n, features) and (n, context), shape (n,)."""
-        return self.flow(c).log_prob(y)
+        left = torch.linalg.solve_triangular(self.factor, (y - c @ self.slope.T - self.offset).T, upper=False).T
+        return self.flow(c).log_prob(left) - self.factor.diagonal().log().sum()
 
     def bend(self, z: Tensor, c: Tensor) -> Tensor:
         """Return y of normal z, both (n, features), given c (n, context)."""
-        return self.flow(c).transform.inv(z)
+        return c @ self.slope.T + self.offset + self.flow(c).transform.inv(z) @ self.factor.T
+
+    @torch.no_grad()
+    def regress(self, y: Tensor, c: Tensor) -> None:
+        """Find A, b and the factor L of the covariance left, from (n, features) and (n, context)."""
+        given = torch.cat([c, torch.ones_like(c[:, :1])], dim=1).double()
+        gram = given.T @ given + RIDGE * torch.eye(given.shape[1], dtype=given.dtype, device=given.device)
+        coefficients = torch.linalg.solve(gram, given.T @ y.double())
+        left = y.double() - given @ coefficients
+        covariance = left.T @ left / len(left) + RIDGE / len(left) * torch.eye(left.shape[1]).to(left)
+        self.slope.copy_(coefficients[:-1].T)
+        self.offset.copy_(coefficients[-1])
+        self.factor.copy_(torch.linalg.cholesky(covariance))
 
 
 class Ensemble(nn.Module):
@@ -90,6 +114,15 @@ class Ensemble(nn.Module):
     def chosen(self) -> int:
         """Which kind answers."""
         return int(self.held_out.mean(dim=1).argmin())
+
+    def start(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Begin with the linear regressions of each member's y on its c, (n, features) and (n, context)."""
+        for k, (y, c) in enumerate(rows):
+            first, *others = (_flows(members)[k] for members in self.trained)
+            first.regress(y, c)
+            for flow in others:
+                for name in REGRESSED:
+                    getattr(flow, name).copy_(getattr(first, name))
 
     def loss(self, y: Tensor, c: Tensor) -> Tensor:
         """Return Σ -log q over kinds and members, a mean over rows of (members, n, features) and (members, n, context).
@@ -151,6 +184,6 @@ def _flows(members: nn.Module) -> list[Flow]:
 def _together(members: nn.Module, y: Tensor, c: Tensor) -> Tensor:
     """Return log q of each member at its own rows, shape (members, n): one pass through all of them."""
     flows = _flows(members)
-    parts = [dict(flow.named_parameters()) for flow in flows]
+    parts = [{**dict(flow.named_parameters()), **{n: getattr(flow, n) for n in REGRESSED}} for flow in flows]
     weights = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
     return vmap(lambda w, *rows: functional_call(flows[0], w, rows))(weights, y, c)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sciml.errors import UserError
 from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
+from sciml.inference.priors import Prior
 from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
 from sciml.neural import NeuralSolver, Phase
@@ -47,9 +48,9 @@ class FlowSolver(NeuralSolver[Simulator]):
     """Flows of the posterior, of the likelihood or of both, trained on the same simulations.
 
     Parameters are seen as normal scores, which takes the prior to N(0, I) and its edges to infinity, or, where they
-    are given, on their own or a logarithmic scale; data as their `DataScale` says. In truncated rounds, later
-    simulations come from the prior cut off where the posterior given the observation is below all but 10⁻⁴ of it:
-    simulations of all rounds serve alike, since inside the cut each round follows the prior.
+    are given, on their own or a logarithmic scale along with their squares; data as their `DataScale` says.
+    In truncated rounds, later simulations come from the prior cut off where the posterior given the observation is
+    below all but 10⁻⁴ of it: simulations of all rounds serve alike, since inside the cut each round follows the prior.
     Source: M. Deistler, P. Gonçalves, J. Macke, Truncated proposals for scalable and hassle-free simulation-based
     inference, 2022, arXiv 2210.04815.
 
@@ -129,7 +130,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         kinds: tuple[FlowKind, ...] = ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
         self.flows = nn.ModuleDict()
         for part in self.modelled(problem):
-            features, context = sizes if part == "posterior" else sizes[::-1]
+            features, context = sizes if part == "posterior" else (sizes[1], 2 * sizes[0])
             self.flows[part] = Ensemble(kinds, self.members, features, context, self.width, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
@@ -146,7 +147,10 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.held = torch.stack([rows[k::FOLDS][:least] for k in range(self.members)])
         self.own = [rows[rows % FOLDS != k] for k in range(self.members)]
         theta, prior = self.theta[: len(rows)].double().cpu(), self.problem.prior()
-        self.scores, self.given = (part.to(self.theta) for part in (prior.normal_scores(theta), prior.scaled(theta)))
+        self.scores, self.given = (part.to(self.theta) for part in (prior.normal_scores(theta), _given(prior, theta)))
+        if wanted > 0 and not stage:
+            for part in self.flows:
+                self.ensemble(part).start([self.targets(own)[part] for own in self.own])
 
     def _simulate(self, stage: int, wanted: int) -> None:
         generator = torch.Generator().manual_seed(self.simulation_seed + stage)
@@ -179,7 +183,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     def given_of(self, scores: Tensor) -> Tensor:
         """Return the parameters of normal scores (n, parameters) on the scale where they are given, of their kind."""
         prior = self.problem.prior()
-        return prior.scaled(prior.of_normal_scores(scores.double().cpu())).to(scores)
+        return _given(prior, prior.of_normal_scores(scores.double().cpu())).to(scores)
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         device = generator.device
@@ -224,7 +228,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     def log_likelihood(self, theta: Tensor, observation: np.ndarray) -> Tensor:
         """Return log q(x|θ) of parameters (n, parameters), shape (n,), up to a function of x."""
         y = self.scale(torch.as_tensor(observation, dtype=self.real, device=self.x.device))
-        given = self.problem.prior().scaled(theta).to(y)
+        given = _given(self.problem.prior(), theta).to(y)
         return self.ensemble("likelihood").log_prob(y.expand(len(given), -1), given)
 
     @torch.no_grad()
@@ -284,6 +288,12 @@ class FlowSolver(NeuralSolver[Simulator]):
             chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
         seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
         return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
+
+
+def _given(prior: Prior, theta: Tensor) -> Tensor:
+    """Return parameters (n, parameters) as likelihoods are given them, with their squares, (n, 2 parameters)."""
+    plain = prior.scaled(theta)
+    return torch.cat([plain, plain**2 - 1], dim=1)
 
 
 def log_normal(scores: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class Auto(FlowSolver):
         shape, flat = scores.shape[:3], scores.flatten(1, 2)
         data = self.targets(self.held[:, :PAIRS])["likelihood"][0]
         seen, data = (part[:, :, None].expand(*shape, -1).flatten(1, 2) for part in (seen, data))
-        given = self.given_of(flat.flatten(0, 1)).view_as(flat)
+        given = self.given_of(flat.flatten(0, 1)).unflatten(0, flat.shape[:2])
         likely = self.ensemble("likelihood").each(data, given) + log_normal(flat)
         return (likely - self.ensemble("posterior").each(flat, seen)).view(shape)
 
