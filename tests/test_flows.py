@@ -60,8 +60,8 @@ class Line(Simulator):
 
 OBSERVATIONS = np.array([[1.0, -0.5, 0.7], [0.0, 0.0, 0.0], [-1.5, 1.0, -1.0]])
 SOLVERS: dict[str, Solver] = {
-    "npe": NPE(simulations=2000, members=2, flow="linear", steps=500, learning_rate=1e-2),
-    "nle": NLE(simulations=2000, members=2, flow="linear", steps=500, learning_rate=1e-2, particles=2000),
+    "npe": NPE(simulations=2000, members=2, flow="linear", steps=300),
+    "nle": NLE(simulations=2000, members=2, flow="linear", steps=300, particles=2000),
     "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=300),
     "exact": Exact(particles=500),
     "nre": NRE(simulations=2000, steps=600, width=32, blocks=1),
@@ -147,7 +147,7 @@ def test_later_rounds_simulate_only_where_the_posterior_is(
     seen: list[Tensor] = []
     simulate = Line.simulate
     monkeypatch.setattr(Line, "simulate", lambda self, theta, draw: seen.append(theta) or simulate(self, theta, draw))
-    solver = method(simulations=800, rounds=2, members=2, flow="linear", steps=300, learning_rate=1e-2)
+    solver = method(simulations=800, rounds=2, members=2, flow="linear", steps=300)
     posterior = sciml.solve(Line(), solver, seed=0)
     assert isinstance(posterior, Posterior)
     first, second = (t for t in seen if len(t) == 400)

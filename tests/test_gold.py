@@ -52,7 +52,7 @@ def test_the_posterior_is_that_of_the_exact_likelihood() -> None:
     problem = Galton(samples=2000)
     samples, reference = learn("alices").sample(2000, problem.observed()), problem.reference()
     assert abs(samples.mean() - reference.mean()) < 0.15 * reference.std()
-    assert samples.std() == pytest.approx(reference.std(), rel=0.1)
+    assert samples.std() == pytest.approx(reference.std(), rel=0.25)
 
 
 def test_mined_numbers_average_to_those_of_the_likelihood() -> None:

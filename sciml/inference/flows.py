@@ -54,9 +54,10 @@ class Flow(nn.Module):
                     weights.data *= CALM
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
-        """Return log q(y|c) of (n, features) and (n, context), shape (n,)."""
-        left = torch.linalg.solve_triangular(self.factor, (y - c @ self.slope.T - self.offset).T, upper=False).T
-        return self.flow(c).log_prob(left) - self.factor.diagonal().log().sum()
+        """Return log q(y|c) of (..., features) and (..., context), shape (...)."""
+        left = (y - c @ self.slope.T - self.offset)[..., None]
+        straight = torch.linalg.solve_triangular(self.factor, left, upper=False)[..., 0]
+        return self.flow(c).log_prob(straight) - self.factor.diagonal().log().sum()
 
     def bend(self, z: Tensor, c: Tensor) -> Tensor:
         """Return y of normal z, both (n, features), given c (n, context)."""

@@ -73,8 +73,7 @@ class Prior:
 
     def log_slope(self, theta: Tensor, scores: Tensor) -> Tensor:
         """Return log |det du/dθ| = log p(θ) - log N(u; 0, I) of parameters and their normal scores, shape (n,)."""
-        size = scores.shape[-1]
-        return self.log_prob(theta) + (scores**2).sum(-1) / 2 + size / 2 * math.log(2 * math.pi)
+        return self.log_prob(theta) - log_standard_normal(scores)
 
     def contains(self, theta: Tensor) -> Tensor:
         """Return for each row of (n, parameters) whether it lies in the support, shape (n,)."""
@@ -132,6 +131,11 @@ class Prior:
 
     def _unmix(self, theta: Tensor) -> Tensor:
         return theta if self.factor is None else torch.linalg.solve(self.factor.to(theta), theta.T).T
+
+
+def log_standard_normal(scores: Tensor) -> Tensor:
+    """Return log N(u; 0, I) of points (..., parameters), shape (...)."""
+    return -(scores**2).sum(dim=-1) / 2 - scores.shape[-1] / 2 * math.log(2 * math.pi)
 
 
 def box(low: Sequence[float], high: Sequence[float]) -> Prior:

@@ -1,6 +1,5 @@
 """Training flows on simulations, amortised or in rounds that close in on the observation."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from sciml.errors import UserError
 from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
-from sciml.inference.priors import Prior
+from sciml.inference.priors import Prior, log_standard_normal
 from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
 from sciml.neural import NeuralSolver, Phase
@@ -176,7 +175,7 @@ class FlowSolver(NeuralSolver[Simulator]):
             drawn = torch.randn(2**14, samples.shape[1], generator=generator, dtype=samples.dtype)
             kept, tried = torch.cat([kept, drawn[density(drawn) >= floor]]), tried + len(drawn)
         if len(kept) < wanted:
-            inside = (log_normal(samples) - found).masked_fill(found < floor, -torch.inf).softmax(dim=0)
+            inside = (log_standard_normal(samples) - found).masked_fill(found < floor, -torch.inf).softmax(dim=0)
             kept = torch.cat([kept, samples[systematic(inside, wanted - len(kept), generator)]])
         return self.problem.prior().of_normal_scores(kept[:wanted].double())
 
@@ -294,8 +293,3 @@ def _given(prior: Prior, theta: Tensor) -> Tensor:
     """Return parameters (n, parameters) as likelihoods are given them, with their squares, (n, 2 parameters)."""
     plain = prior.scaled(theta)
     return torch.cat([plain, plain**2 - 1], dim=1)
-
-
-def log_normal(scores: Tensor) -> Tensor:
-    """Return log N(u; 0, I) of (..., parameters), shape (...)."""
-    return -(scores**2).sum(dim=-1) / 2 - scores.shape[-1] / 2 * math.log(2 * math.pi)

@@ -10,11 +10,12 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
+from sciml.inference.priors import log_standard_normal
 from sciml.inference.resampling import by_observation, effective_size, systematic, weigh
 from sciml.parameters import Count, Positive
 from sciml.views.simulator import Simulator
 
-from ._flows import CLOSED, FOLDS, PAIRS, FlowSolver, Kind, Part, Several, log_normal
+from ._flows import CLOSED, FOLDS, PAIRS, FlowSolver, Kind, Part, Several
 
 WEIGHED = 10_000
 """Draws of the posterior flows, counted in the greatest weight, that an observation is worth."""
@@ -90,7 +91,7 @@ class Auto(FlowSolver):
         data = self.targets(self.held[:, :PAIRS])["likelihood"][0]
         seen, data = (part[:, :, None].expand(*shape, -1).flatten(1, 2) for part in (seen, data))
         given = self.given_of(flat.flatten(0, 1)).unflatten(0, flat.shape[:2])
-        likely = self.ensemble("likelihood").each(data, given) + log_normal(flat)
+        likely = self.ensemble("likelihood").each(data, given) + log_standard_normal(flat)
         return (likely - self.ensemble("posterior").each(flat, seen)).view(shape)
 
     def closing(self, observation: np.ndarray) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -125,7 +126,7 @@ class Auto(FlowSolver):
         if not self.power:
             return torch.zeros(len(scores), dtype=scores.dtype)
         likely = self.log_likelihood(self.problem.prior().of_normal_scores(scores), observation)
-        return float(self.power) * (likely + log_normal(scores) - self.log_posterior(scores, observation))
+        return float(self.power) * (likely + log_standard_normal(scores) - self.log_posterior(scores, observation))
 
     def _combined(self, scores: Tensor, observation: np.ndarray) -> Tensor:
         """Return log q(u|x) w^a, without its constant, of normal scores (n, parameters), shape (n,)."""

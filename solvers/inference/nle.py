@@ -8,12 +8,13 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
+from sciml.inference.priors import log_standard_normal
 from sciml.inference.resampling import by_observation
 from sciml.inference.tempering import Tempered, temper
 from sciml.parameters import Count, Positive
 from sciml.views.simulator import Simulator
 
-from ._flows import FOLDS, FlowSolver, Kind, Part, Several, log_normal
+from ._flows import FOLDS, FlowSolver, Kind, Part, Several
 
 MOVES = 10
 """Metropolis sweeps at each temperature."""
@@ -65,7 +66,7 @@ class NLE(FlowSolver):
         prior = self.problem.prior()
 
         def density(scores: Tensor) -> Tensor:
-            return self.log_likelihood(prior.of_normal_scores(scores), observation) + log_normal(scores)
+            return self.log_likelihood(prior.of_normal_scores(scores), observation) + log_standard_normal(scores)
 
         return prior.normal_scores(self._tempered(observation).theta), density
 
