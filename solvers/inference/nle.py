@@ -51,7 +51,7 @@ class NLE(FlowSolver):
         flow: Kind = "choose",
         width: Count = 50,
         batch: Count = 128,
-        steps: Count = 1500,
+        steps: Count = 1200,
         learning_rate: Positive = 2e-3,
         particles: Several = 4000,
     ) -> None:

@@ -44,7 +44,7 @@ class NPE(FlowSolver):
         flow: Kind = "choose",
         width: Count = 50,
         batch: Count = 128,
-        steps: Count = 1500,
+        steps: Count = 1200,
         learning_rate: Positive = 2e-3,
     ) -> None:
         super().__init__(simulations, rounds, members, flow, width, batch, steps, learning_rate)
