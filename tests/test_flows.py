@@ -178,8 +178,13 @@ def test_too_few_simulations_a_round_are_refused() -> None:
 def test_samples_stay_inside_the_prior() -> None:
     problem = TwoMoons(observation=7)
     solver = Auto(simulations=200, members=1, flow="affine", steps=20)
-    samples = sciml.solve(problem, solver, seed=0).sample(500, problem.observed())  # pyright: ignore
-    assert (np.abs(samples) <= 1).all()
+    posterior = sciml.solve(problem, solver, seed=0)
+    assert isinstance(posterior, Posterior)
+    assert (np.abs(posterior.sample(500, problem.observed())) <= 1).all()
+    inside, outside = posterior.log_prob([[0.3, 0.3], [0.3, 1.1]], problem.observed())
+    assert np.isfinite(inside)
+    assert outside == -np.inf
+    assert (np.abs(posterior.map(problem.observed())) <= 1).all()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What is believed of parameters before any data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -87,6 +87,14 @@ class Prior:
         columns = zip(self.marginals, self._unmix(safe).T, strict=True)
         total = torch.stack([law.log_prob(column) for law, column in columns]).sum(dim=0)
         return torch.where(inside, total - self._log_volume, -torch.inf)
+
+    def within(self, log_density: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+        """Return a log density of parameters (n, parameters), (n,); outside the support, unevaluated, minus infinity."""
+        inside = self.contains(theta)
+        found = theta.new_full((len(theta),), -torch.inf)
+        if inside.any():
+            found[inside] = log_density(theta[inside])
+        return found
 
     def constrain(self, free: Tensor) -> Tensor:
         """Map unconstrained points to parameters, both (n, parameters): onto the support, smoothly, one to one."""

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -115,7 +116,7 @@ class FlowSolver(NeuralSolver[Simulator]):
 
     @abstractmethod
     def density(self, theta: Tensor, observation: np.ndarray) -> Tensor:
-        """Return log p(θ|x) of parameters (n, parameters), shape (n,)."""
+        """Return log p(θ|x) of parameters (n, parameters) inside the prior, shape (n,)."""
 
     def build(self, problem: Simulator) -> None:
         self.problem = problem
@@ -255,7 +256,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         return self.scale.context(torch.as_tensor(observation, dtype=self.real, device=self.x.device))
 
     def solution(self, problem: Simulator, notes: Mapping[str, float | str] | None = None) -> Posterior:
-        plain = super().solution(problem)
+        plain, prior = super().solution(problem), problem.prior()
         said: dict[str, float | str] = {"simulator_calls": float(self.made)}
         if notes is not None:
             said |= {**notes, **self.told()}
@@ -265,7 +266,9 @@ class FlowSolver(NeuralSolver[Simulator]):
             plain.state,
             said,
             sampler=lambda count, x, seed: self.drawn(count, x, seed).numpy(),
-            density=lambda theta, x: self.density(torch.from_numpy(theta), x).numpy(),
+            density=lambda theta, x: prior.within(
+                partial(self.density, observation=x), torch.from_numpy(theta)
+            ).numpy(),
         )
 
     def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:

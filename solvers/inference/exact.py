@@ -91,8 +91,8 @@ class Exact(Solver[Simulator]):
             return np.random.default_rng(seed).choice(theta, count, replace=count > len(theta))
 
         def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
-            points = torch.from_numpy(theta)
-            logs = prior.log_prob(points) + _given(problem, torch.from_numpy(observation))(points)
+            likelihood, points = _given(problem, torch.from_numpy(observation)), torch.from_numpy(theta)
+            logs = prior.within(lambda inside: prior.log_prob(inside) + likelihood(inside), points)
             return logs.numpy() - sampled(observation)[1]
 
         return Posterior(problem, means, state, notes, sampler=sampler, density=density)
