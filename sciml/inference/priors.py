@@ -89,7 +89,7 @@ class Prior:
         return torch.where(inside, total - self._log_volume, -torch.inf)
 
     def within(self, log_density: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
-        """Return a log density of parameters (n, parameters), (n,); outside the support, unevaluated, minus infinity."""
+        """Return a log density of (n, parameters), shape (n,); outside the support minus infinity, unevaluated."""
         inside = self.contains(theta)
         found = theta.new_full((len(theta),), -torch.inf)
         if inside.any():

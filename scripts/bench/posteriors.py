@@ -33,6 +33,7 @@ PUBLISHED = {
 }
 """The best mean over ten observations at a thousand simulations, J.-M. Lueckmann et al., 2021, arXiv 2101.04653."""
 ALICES = {1_000: 5e-3, 10_000: 5e-4}
+LOSSES = ("carl", "rolr", "cascal", "rascal", "scandal", "alice", "alices", "sally")
 HYPOTHESES = torch.tensor([[-0.8], [-0.6]], dtype=torch.float64)
 
 
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=[*PUBLISHED, "galton"])
     parser.add_argument("--observations", type=int, nargs="+", default=list(range(1, 11)))
     parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--losses", nargs="+", default=LOSSES, help="of the ratios")
     parser.add_argument("--seeds", type=int, default=3, help="of the ratios")
     parser.add_argument("--set", nargs="*", default=[], help="arguments of auto, whole numbers")
     asked = parser.parse_args()
@@ -82,7 +84,7 @@ def main() -> None:
     for task in asked.tasks:
         if task == "galton":
             for simulations, target in ALICES.items():
-                for loss in ("carl", "rolr", "cascal", "rascal", "scandal", "alice", "alices", "sally"):
+                for loss in asked.losses:
                     errors = [ratio_error(simulations, loss, seed) for seed in range(asked.seeds)]
                     value, wanted = statistics.median(errors), target if loss == "alices" else None
                     print(task, simulations, loss, errors, flush=True)
