@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 PLAIN, POSITIVE, COUNT = range(3)
+SEEN = 50_000
+"""Simulations at most from which a scale is found."""
 REACH = 10.0
 """Deviations to which data are bent together where they are only looked at."""
 
@@ -32,13 +34,14 @@ class DataScale(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Find the scale of each column of simulations (n, columns)."""
+        x = x[:SEEN].to(self.centre)
         count = ((x >= 0) & (x == x.round())).all(dim=0)
         positive = (x > 0).all(dim=0) & ~count
         self.kind.copy_(torch.where(count, COUNT, torch.where(positive, POSITIVE, PLAIN)))
         bent = self._bent(x)
         low, middle, high = bent.quantile(torch.tensor([0.16, 0.5, 0.84]).to(x), dim=0)
         width, deviation = (high - low) / 2, bent.std(dim=0, correction=0)
-        width = torch.where(width > 0.1 * deviation, width, deviation) if len(x) else width
+        width = torch.where(width > 0.1 * deviation, width, deviation)
         self.centre.copy_(middle)
         self.width.copy_(torch.where(width > 0, width, 1))
 

@@ -123,13 +123,13 @@ class Gold(RatioSolver):
             readings = prior.quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
             again = [trace(self.problem.simulate, r.expand_as(theta), traced.values) for r in readings]
             logs = torch.stack([reading.log_joint for reading in again], dim=1)
-            self.scale.fit(traced.x.to(self.real))
+            self.scale.fit(traced.x)
             found = {
                 "theta": theta,
                 "x": traced.x,
                 "readings": readings,
                 "log_ratio": logs - logs.logsumexp(dim=1, keepdim=True) + math.log(READINGS),
-                "score": torch.stack([reading.score for reading in again], dim=1) * self.theta_scale.double(),
+                "score": torch.stack([reading.score for reading in again], dim=1) * self.theta_scale.double().cpu(),
             }
             self.mined = {name: rows.to(device, self.real) for name, rows in found.items()}
         return self.mined

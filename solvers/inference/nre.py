@@ -81,7 +81,7 @@ class NRE(RatioSolver):
         if self.pairs is None:
             generator = torch.Generator().manual_seed(self.simulation_seed)
             theta, x = self.problem.joint(self.simulations, generator)
-            self.scale.fit(x.to(self.real))
+            self.scale.fit(x)
             self.pairs = theta.to(device, self.real), x.to(device, self.real)
         return self.pairs
 
