@@ -55,8 +55,10 @@ COSTLY = {
     ("sir", "exact"),
     ("lotka_volterra", "gold"),
     ("sir", "gold"),
+    ("bernoulli_glm_raw", "nle"),
+    ("slcp_distractors", "nle"),
 }
-"""Pairs that take minutes at the coarsest: marching in two dimensions, or many times."""
+"""Pairs that take minutes at the coarsest: marching in two dimensions, or many times, or a density of a hundred data."""
 
 
 @cache

@@ -108,6 +108,16 @@ class Simulator(Problem):
         return type(self).log_likelihood is not Simulator.log_likelihood or self.layout is not None
 
     @cached_property
+    def unmined(self) -> str | None:
+        """Why simulations have no joint density with their latent draws, in one line; None where they have."""
+        generator = torch.Generator().manual_seed(0)
+        try:
+            self.mine(self.prior().sample(1, generator), generator)
+        except UserError as error:
+            return str(error)
+        return None
+
+    @cached_property
     def layout(self) -> Layout | None:
         """Where each draw stands among the data; None where a draw stays latent."""
         middle = torch.full((1, len(self.parameters)), 0.5, dtype=torch.float64)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from sciml.errors import UserError
 from sciml.inference.flows import Flow
 from sciml.inference.tape import trace
 from sciml.neural import Phase
@@ -80,11 +79,7 @@ class Gold(RatioSolver):
         self.learning_rate = learning_rate
 
     def refuses(self, problem: Simulator) -> str | None:
-        try:
-            problem.mine(problem.prior().sample(1, torch.Generator().manual_seed(0)), torch.Generator().manual_seed(0))
-        except UserError as error:
-            return str(error)
-        return None
+        return problem.unmined
 
     def build(self, problem: Simulator) -> None:
         super().build(problem)
