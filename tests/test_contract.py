@@ -58,7 +58,7 @@ COSTLY = {
     ("bernoulli_glm_raw", "nle"),
     ("slcp_distractors", "nle"),
 }
-"""Pairs that take minutes at the coarsest: marching in two dimensions, or many times, or a density of a hundred data."""
+"""Pairs that take minutes at the coarsest: marching in two dimensions, many times, or densities of a hundred data."""
 
 
 @cache
