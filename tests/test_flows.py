@@ -207,6 +207,16 @@ def test_normal_scores_of_the_prior_are_normal_and_lead_back(prior: Prior) -> No
     torch.testing.assert_close(prior.log_slope(theta[:1], scores[:1])[0], torch.linalg.slogdet(slope).logabsdet)
 
 
+def test_parameters_that_rounding_puts_beyond_an_edge_have_scores() -> None:
+    prior = box((0.1,), (0.3,))
+    beyond = torch.tensor([[0.3], [0.1]], dtype=torch.float32).double()
+    assert not prior.contains(beyond).all()
+    scores = prior.normal_scores(beyond)
+    assert scores.isfinite().all()
+    assert scores[0] > 8
+    assert prior.contains(prior.of_normal_scores(scores)).all()
+
+
 def test_data_are_seen_on_the_scale_of_their_kind() -> None:
     random = np.random.default_rng(0)
     columns = [random.lognormal(2, 1, 4000), random.poisson(30, 4000), random.standard_t(1.5, 4000), np.full(4000, 7.5)]

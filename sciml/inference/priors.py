@@ -54,10 +54,12 @@ class Prior:
     def normal_scores(self, theta: Tensor) -> Tensor:
         """Return u = Φ⁻¹(F(θ)) of parameters inside the support, both (n, parameters): normal where θ is of the prior.
 
-        F are the distribution functions; the map is smooth, one to one and onto, and takes p(θ) to N(0, I).
+        F are the distribution functions; the map is smooth, one to one and onto, and takes p(θ) to N(0, I). What
+        rounding has put beyond an edge counts as on it.
         """
         edge = torch.finfo(theta.dtype).eps / 2
-        columns = zip(self.marginals, self._unmix(theta).T, strict=True)
+        low, high = self.bounds.to(theta)
+        columns = zip(self.marginals, self._unmix(theta).clamp(low, high).T, strict=True)
         unit = torch.stack([law.cdf(column) for law, column in columns], dim=1)
         return torch.special.ndtri(unit.clamp(edge, 1 - edge))
 
