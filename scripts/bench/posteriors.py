@@ -65,7 +65,7 @@ def ratio_error(simulations: int, loss: str, seed: int) -> float:
         one, other = posterior.log_prob(HYPOTHESES.numpy(), [float(slot)])
         exact = float((chances[0, slot] / chances[1, slot]).log())
         total += float(chances[:, slot].mean()) * (one - other - exact) ** 2
-    return total
+    return float(total)
 
 
 def main() -> None:
