@@ -53,8 +53,12 @@ COSTLY = {
     ("burgers_inverse", "calibration"),
     ("lotka_volterra", "exact"),
     ("sir", "exact"),
+    ("lotka_volterra", "gold"),
+    ("sir", "gold"),
+    ("bernoulli_glm_raw", "nle"),
+    ("slcp_distractors", "nle"),
 }
-"""Pairs that take minutes at the coarsest: marching in two dimensions, or many times."""
+"""Pairs that take minutes at the coarsest: marching in two dimensions, many times, or densities of a hundred data."""
 
 
 @cache

@@ -1,6 +1,6 @@
 """Likelihood-free solvers against a posterior in closed form, and what they promise beside it."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -81,6 +81,27 @@ def test_nre_finds_the_gaussian_posterior_of_any_observation(ratio: Posterior) -
     mean_error, covariance_error = worst_errors(ratio)
     assert mean_error < 0.12
     assert covariance_error < 0.15
+
+
+@pytest.mark.parametrize(("loss", "wide"), [("contrastive", 1.0), ("balanced", 3.0)])
+def test_other_losses_find_the_same_posterior(loss: Literal["contrastive", "balanced"], wide: float) -> None:
+    solution = sciml.solve(LinearGaussian(), NRE(width=32, blocks=1, steps=1500, loss=loss), seed=0)
+    assert isinstance(solution, Posterior)
+    mean_error, covariance_error = worst_errors(solution)
+    assert mean_error < 0.15 * wide
+    assert covariance_error < 0.2 * wide
+
+
+def test_a_balanced_ratio_is_no_surer_than_an_unbalanced_one() -> None:
+    entropies = {}
+    for loss in ("binary", "balanced"):
+        solver = NRE(simulations=200, width=32, steps=400, loss=loss)
+        posterior = sciml.solve(LinearGaussian(), solver, seed=0)
+        assert isinstance(posterior, Posterior)
+        samples = posterior.sample(100, OBSERVATIONS)
+        densities = [posterior.log_prob(s, x) for s, x in zip(samples, OBSERVATIONS, strict=True)]
+        entropies[loss] = -np.mean(densities)
+    assert entropies["balanced"] > entropies["binary"]
 
 
 def test_rejection_abc_finds_the_gaussian_posterior_of_any_observation(rejection: Posterior) -> None:

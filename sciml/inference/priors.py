@@ -1,7 +1,7 @@
 """What is believed of parameters before any data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -51,6 +51,32 @@ class Prior:
         inside = unit.clamp(edge, 1 - edge)
         return self._mix(torch.stack([law.icdf(u) for law, u in zip(self.marginals, inside.T, strict=True)], dim=1))
 
+    def normal_scores(self, theta: Tensor) -> Tensor:
+        """Return u = Φ⁻¹(F(θ)) of parameters inside the support, both (n, parameters): normal where θ is of the prior.
+
+        F are the distribution functions; the map is smooth, one to one and onto, and takes p(θ) to N(0, I). What
+        rounding has put beyond an edge counts as on it.
+        """
+        edge = torch.finfo(theta.dtype).eps / 2
+        low, high = self.bounds.to(theta)
+        columns = zip(self.marginals, self._unmix(theta).clamp(low, high).T, strict=True)
+        unit = torch.stack([law.cdf(column) for law, column in columns], dim=1)
+        return torch.special.ndtri(unit.clamp(edge, 1 - edge))
+
+    def of_normal_scores(self, scores: Tensor) -> Tensor:
+        """Map normal scores to parameters, both (n, parameters)."""
+        return self.quantile(torch.special.ndtr(scores))
+
+    def scaled(self, theta: Tensor) -> Tensor:
+        """Return parameters (n, parameters) in deviations from their means, positive ones as normal scores."""
+        mean, deviation = self.moments
+        plain = (theta - mean) / deviation
+        return torch.where(self.positive, self.normal_scores(theta), plain) if self.positive.any() else plain
+
+    def log_slope(self, theta: Tensor, scores: Tensor) -> Tensor:
+        """Return log |det du/dθ| = log p(θ) - log N(u; 0, I) of parameters and their normal scores, shape (n,)."""
+        return self.log_prob(theta) - log_standard_normal(scores)
+
     def contains(self, theta: Tensor) -> Tensor:
         """Return for each row of (n, parameters) whether it lies in the support, shape (n,)."""
         columns = zip(self.marginals, self._unmix(theta).T, strict=True)
@@ -63,6 +89,14 @@ class Prior:
         columns = zip(self.marginals, self._unmix(safe).T, strict=True)
         total = torch.stack([law.log_prob(column) for law, column in columns]).sum(dim=0)
         return torch.where(inside, total - self._log_volume, -torch.inf)
+
+    def within(self, log_density: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+        """Return a log density of (n, parameters), shape (n,); outside the support minus infinity, unevaluated."""
+        inside = self.contains(theta)
+        found = theta.new_full((len(theta),), -torch.inf)
+        if inside.any():
+            found[inside] = log_density(theta[inside])
+        return found
 
     def constrain(self, free: Tensor) -> Tensor:
         """Map unconstrained points to parameters, both (n, parameters): onto the support, smoothly, one to one."""
@@ -84,6 +118,12 @@ class Prior:
         return total
 
     @property
+    def positive(self) -> Tensor:
+        """Whether each parameter can take all positive values and no others, shape (parameters,)."""
+        low, high = self.bounds
+        return (low == 0) & high.isinf()
+
+    @property
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each parameter, each of shape (parameters,)."""
         mean = torch.stack([torch.as_tensor(law.mean) for law in self.marginals])
@@ -101,6 +141,11 @@ class Prior:
 
     def _unmix(self, theta: Tensor) -> Tensor:
         return theta if self.factor is None else torch.linalg.solve(self.factor.to(theta), theta.T).T
+
+
+def log_standard_normal(scores: Tensor) -> Tensor:
+    """Return log N(u; 0, I) of points (..., parameters), shape (...)."""
+    return -(scores**2).sum(dim=-1) / 2 - scores.shape[-1] / 2 * math.log(2 * math.pi)
 
 
 def box(low: Sequence[float], high: Sequence[float]) -> Prior:

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.inference.laws import Gamma, Noise
 
+T = TypeVar("T")
 CHUNK = 2**17
 """Draws that are weighed at a time."""
 
@@ -55,6 +58,35 @@ def effective_size(log_weights: Tensor) -> float:
     return float(torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)))
 
 
+def weigh(
+    law: Sampler,
+    log_weight: Callable[[Tensor], Tensor],
+    count: int,
+    generator: torch.Generator,
+    most: int = 2**22,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """Draw from p until the weights sum to ``count`` times the greatest, or ``most`` draws are made.
+
+    Returns draws (n, parameters) and their log weights (n,).
+
+    Args:
+        law: p.
+        log_weight: log w of each row of (n, parameters), up to a constant, shape (n,).
+        count: the least sum of weights, in the greatest.
+        generator: the source of randomness.
+        most: draws of p at most.
+        chunk: draws that are weighed at a time.
+    """
+    draws, logs = [], []
+    while True:
+        draws.append(law.sample(min(chunk, most), generator))
+        logs.append(log_weight(draws[-1]))
+        weighed = torch.cat(logs)
+        if torch.exp(weighed - weighed.max()).sum() >= count or len(weighed) >= most:
+            return torch.cat(draws), weighed
+
+
 def importance_resample(
     law: Sampler,
     log_weight: Callable[[Tensor], Tensor],
@@ -78,15 +110,8 @@ def importance_resample(
         most: draws of p at most.
         chunk: draws that are weighed at a time.
     """
-    draws, logs = [], []
-    while True:
-        draws.append(law.sample(min(chunk, most), generator))
-        logs.append(log_weight(draws[-1]))
-        weighed = torch.cat(logs)
-        weights = torch.exp(weighed - weighed.max())
-        if weights.sum() >= count or len(weights) >= most:
-            break
-    return torch.cat(draws)[systematic(weights, count, generator)]
+    draws, logs = weigh(law, log_weight, count, generator, most, chunk)
+    return draws[systematic(torch.exp(logs - logs.max()), count, generator)]
 
 
 def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -100,6 +125,16 @@ def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tenso
     heights = (torch.arange(count, **to) + torch.rand(1, generator=generator, **to)) / count * cumulative[-1]
     rows = torch.searchsorted(cumulative, heights).clamp_max(len(weights) - 1)
     return rows[torch.randperm(count, generator=generator, device=rows.device)]
+
+
+def by_observation(function: Callable[[np.ndarray], T], kept: int = 16) -> Callable[[np.ndarray], T]:
+    """Return a costly function of an observation (data,) that remembers its results for the latest ``kept``."""
+
+    @lru_cache(maxsize=kept)
+    def found(key: bytes) -> T:
+        return function(np.frombuffer(key).copy())
+
+    return lambda observation: found(np.ascontiguousarray(observation, dtype=float).tobytes())
 
 
 def accepted(propose: Callable[[], Tensor], count: int) -> Tensor:

@@ -11,9 +11,11 @@ MARK = " †"
 def caveats(notes: Mapping[str, float | str]) -> tuple[str, ...]:
     """Return what keeps a result from being all that was asked for, as the solver's notes say.
 
-    That is a ``tolerance_met`` of ``no``, and a ``stop_reason`` other than a schedule's end, convergence or a
-    target that was reached.
+    That is a ``tolerance_met`` of ``no``, an observation that no simulation resembles (``misspecified``), and a
+    ``stop_reason`` other than a schedule's end, convergence or a target that was reached.
     """
     missed = ("tolerance not met",) if notes.get("tolerance_met") == "no" else ()
+    if notes.get("misspecified") == "yes":
+        missed = (*missed, "the observation resembles no simulation")
     reason = str(notes.get("stop_reason") or "")
     return missed if reason in GOOD_ENDS else (*missed, f"stopped by {reason}")

@@ -64,14 +64,22 @@ class Simulator(Problem):
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
         theta = self.prior().sample(count, generator)
-        x = self.simulate(theta, RandomDraws(count, generator))
-        expected = (count, len(self.data))
+        return theta, self.simulated(theta, generator)
+
+    def simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw data (n, data) at parameters (n, parameters), float64.
+
+        Raises:
+            SolveError: the simulator returned another shape, or numbers that are not finite.
+        """
+        x = self.simulate(theta, RandomDraws(len(theta), generator))
+        expected = (len(theta), len(self.data))
         if x.shape != expected:
             raise SolveError(f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}")
         broken = ~x.isfinite().all(dim=1)
         if broken.any():
             raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
-        return theta, x
+        return x
 
     def mine(self, theta: Tensor, generator: torch.Generator) -> Traced:
         """Simulate at parameters (n, parameters) and keep all draws, their joint log-probability and its score.
@@ -98,6 +106,16 @@ class Simulator(Problem):
     def tractable(self) -> bool:
         """Whether the likelihood is known."""
         return type(self).log_likelihood is not Simulator.log_likelihood or self.layout is not None
+
+    @cached_property
+    def unmined(self) -> str | None:
+        """Why simulations have no joint density with their latent draws, in one line; None where they have."""
+        generator = torch.Generator().manual_seed(0)
+        try:
+            self.mine(self.prior().sample(1, generator), generator)
+        except UserError as error:
+            return str(error)
+        return None
 
     @cached_property
     def layout(self) -> Layout | None:
@@ -130,7 +148,10 @@ class Simulator(Problem):
         def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
             return prior.sample(count, torch.Generator().manual_seed(seed)).numpy()
 
-        return Posterior(self, lambda x: np.tile(mean, (len(x), 1)), sampler=sampler)
+        def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
+            return prior.log_prob(torch.from_numpy(theta)).numpy()
+
+        return Posterior(self, lambda x: np.tile(mean, (len(x), 1)), sampler=sampler, density=density)
 
     def table(self, solution: Solution) -> Table:
         reference = self.reference()

@@ -1,6 +1,6 @@
 """The posterior of a known likelihood."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from sciml.inference.resampling import by_observation
 from sciml.inference.tempering import Tempered, r_hat, temper
 from sciml.parameters import Count
 from sciml.solution import Posterior
@@ -49,17 +50,21 @@ class Exact(Solver[Simulator]):
         found = self._runs(problem, problem.observed(), context.seed)
         theta = torch.stack([run.theta for run in found])
         free = torch.stack([problem.prior().unconstrain(run.theta) for run in found])
-        evidences = np.array([run.log_evidence for run in found])
+        evidence = _pooled(found)
         notes = {
             "simulator_calls": 0.0,
             "likelihood_calls": float(sum(run.evaluations for run in found)),
             "temperatures": float(max(run.temperatures for run in found)),
             "accepted": float(np.mean([run.accepted for run in found])),
-            "log_evidence": float(np.logaddexp.reduce(evidences) - np.log(self.runs)),
-            "log_evidence_deviation": float(evidences.std(ddof=1)),
+            "log_evidence": evidence,
+            "log_evidence_deviation": float(np.std([run.log_evidence for run in found], ddof=1)),
             "r_hat": r_hat(free),
         }
-        state = {"theta": theta.flatten(0, 1).numpy(), "seed": np.array(context.seed)}
+        state = {
+            "theta": theta.flatten(0, 1).numpy(),
+            "log_evidence": np.array(evidence),
+            "seed": np.array(context.seed),
+        }
         return self._posterior(problem, state, notes)
 
     def restore(self, problem: Simulator, state: Mapping[str, np.ndarray]) -> Posterior:
@@ -68,30 +73,39 @@ class Exact(Solver[Simulator]):
     def _posterior(
         self, problem: Simulator, state: Mapping[str, np.ndarray], notes: Mapping[str, float | str]
     ) -> Posterior:
-        observed = problem.observed()
-        known = {observed.tobytes(): state["theta"]}
+        observed, prior = problem.observed(), problem.prior()
 
-        def particles(x: np.ndarray) -> np.ndarray:
-            key = np.ascontiguousarray(x, dtype=float).tobytes()
-            if key not in known:
-                found = self._runs(problem, x, int(state["seed"]))
-                known[key] = np.concatenate([run.theta.numpy() for run in found])
-            return known[key]
+        @by_observation
+        def sampled(x: np.ndarray) -> tuple[np.ndarray, float]:
+            if np.array_equal(x, observed):
+                return state["theta"], float(state["log_evidence"])
+            found = self._runs(problem, x, int(state["seed"]))
+            return np.concatenate([run.theta.numpy() for run in found]), _pooled(found)
 
         def means(observations: np.ndarray) -> np.ndarray:
-            rows = [particles(x).mean(axis=0) for x in observations]
+            rows = [sampled(x)[0].mean(axis=0) for x in observations]
             return np.array(rows).reshape(len(observations), len(problem.parameters))
 
         def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
-            theta = particles(observation)
+            theta, _ = sampled(observation)
             return np.random.default_rng(seed).choice(theta, count, replace=count > len(theta))
 
-        return Posterior(problem, means, state, notes, sampler=sampler)
+        def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
+            likelihood, points = _given(problem, torch.from_numpy(observation)), torch.from_numpy(theta)
+            logs = prior.within(lambda inside: prior.log_prob(inside) + likelihood(inside), points)
+            return logs.numpy() - sampled(observation)[1]
+
+        return Posterior(problem, means, state, notes, sampler=sampler, density=density)
 
     def _runs(self, problem: Simulator, x: np.ndarray, seed: int) -> list[Tempered]:
         prior, generator = problem.prior(), torch.Generator().manual_seed(seed)
         likelihood = _given(problem, torch.from_numpy(np.asarray(x, dtype=float)))
         return [temper(prior, likelihood, self.particles, generator, self.moves, KEPT) for _ in range(self.runs)]
+
+
+def _pooled(runs: Sequence[Tempered]) -> float:
+    """Return the logarithm of the mean evidence."""
+    return float(np.logaddexp.reduce([run.log_evidence for run in runs]) - np.log(len(runs)))
 
 
 def _given(problem: Simulator, x: Tensor) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,119 @@
+"""Posteriors from a learnt ratio of likelihoods."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sciml.inference.resampling import by_observation, effective_size, importance_resample
+from sciml.inference.scales import DataScale
+from sciml.neural import NeuralSolver
+from sciml.solution import Posterior
+from sciml.views.simulator import Simulator
+
+QUADRATURE = 2**15
+"""Quasi-random points of the prior over which posterior means and constants are taken."""
+
+
+class RatioSolver(NeuralSolver[Simulator]):
+    """A network f(θ, x) = log p(x|θ) + c(x), and so p(θ|x) ∝ p(θ) e^f.
+
+    Samples are drawn by sampling importance resampling of the prior, which in few parameters finds every mode and
+    needs no convergence of a chain.
+    """
+
+    needs = Simulator
+    simulations: int
+    theta_mean: Tensor
+    theta_scale: Tensor
+
+    @abstractmethod
+    def log_ratio(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return f(θ, x) for (..., parameters) and (..., data), whose leading dimensions broadcast."""
+
+    def build(self, problem: Simulator) -> None:
+        self.problem = problem
+        self.simulation_seed = int(torch.randint(2**62, ()))
+        mean, deviation = problem.prior().moments
+        self.register_buffer("theta_mean", mean.to(self.real))
+        self.register_buffer("theta_scale", deviation.to(self.real))
+        self.scale = DataScale(len(problem.data), self.real)
+        self.constant = by_observation(self._constant)
+
+    def standard(self, theta: Tensor) -> Tensor:
+        """Return parameters in deviations from their means."""
+        return (theta - self.theta_mean) / self.theta_scale
+
+    @torch.no_grad()
+    def log_weights(self, theta: Tensor, observation: np.ndarray) -> Tensor:
+        """Return f at each row of (n, parameters) given one observation, (n,) in float64 on the CPU."""
+        x = torch.as_tensor(observation, dtype=self.real, device=self.theta_mean.device)
+        blocks = [self.log_ratio(part.to(x), x) for part in theta.split(2**14)]
+        return torch.cat(blocks).double().cpu()
+
+    def function(self) -> Callable[[np.ndarray], np.ndarray]:
+        points = self.quadrature()
+
+        def means(observations: np.ndarray) -> np.ndarray:
+            weights = [torch.softmax(self.log_weights(points, x), dim=0) for x in observations]
+            return np.array([(w @ points).numpy() for w in weights]).reshape(-1, points.shape[1])
+
+        return means
+
+    def quadrature(self) -> Tensor:
+        """Return the points over which posterior means are taken, shape (points, parameters), float64."""
+        prior = self.problem.prior()
+        unit = torch.quasirandom.SobolEngine(len(prior.marginals), scramble=True, seed=0).draw(QUADRATURE)
+        return prior.quantile(unit.double())
+
+    def _constant(self, observation: np.ndarray) -> float:
+        """Return log ∫ p(θ) e^f(θ, x) dθ."""
+        return float(self.log_weights(self.quadrature(), observation).logsumexp(0)) - np.log(QUADRATURE)
+
+    def solution(self, problem: Simulator, notes: Mapping[str, float | str] | None = None) -> Posterior:
+        plain, prior = super().solution(problem), problem.prior()
+        said: dict[str, float | str] = {"simulator_calls": self.simulations}
+        if notes is not None:
+            size = effective_size(self.log_weights(self.quadrature(), problem.observed()))
+            said |= {**notes, "effective_fraction": size / QUADRATURE}
+
+        def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
+            generator = torch.Generator().manual_seed(seed)
+            return importance_resample(prior, lambda t: self.log_weights(t, observation), count, generator).numpy()
+
+        def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
+            points = torch.from_numpy(theta)
+            logs = prior.log_prob(points) + self.log_weights(points, observation)
+            return logs.numpy() - self.constant(observation)
+
+        return Posterior(problem, plain.function, plain.state, said, sampler=sampler, density=density)
+
+
+class RatioNetwork(nn.Module):
+    """f(θ, x): both embedded linearly and added, residual blocks, a linear read-out; SiLU throughout.
+
+    Args:
+        parameters, data: sizes of θ and of x.
+        width: units of a layer.
+        blocks: residual blocks of two layers each.
+        real: dtype.
+    """
+
+    def __init__(self, parameters: int, data: int, width: int, blocks: int, real: torch.dtype) -> None:
+        super().__init__()
+        linear = partial(nn.Linear, dtype=real)
+        self.embed_theta = linear(parameters, width)
+        self.embed_x = linear(data, width, bias=False)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), linear(width, width), nn.SiLU(), linear(width, width)) for _ in range(blocks)
+        )
+        self.read = nn.Sequential(nn.SiLU(), linear(width, 1))
+
+    def forward(self, theta: Tensor, x: Tensor) -> Tensor:
+        hidden = self.embed_theta(theta) + self.embed_x(x)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.read(hidden)[..., 0]
