@@ -59,6 +59,11 @@ class Shards:
         known = path.with_suffix(".sha256")
         return path.exists() and known.exists() and known.read_text(encoding="utf-8").split()[:1] == [_sha256(path)]
 
+    def whole(self) -> list[int]:
+        """Return the numbers of the shards that are there as they were written."""
+        numbers = sorted(int(path.stem.removeprefix("shard-")) for path in self.folder.glob("shard-*.h5"))
+        return [k for k in numbers if self.is_whole(k)]
+
     def write(self, shard: int, table: Table) -> None:
         """Write a shard whole, with its axes as dimension scales and the units of its arrays."""
         path = self.file(shard)
@@ -66,8 +71,7 @@ class Shards:
             for name, values in table.axes.items():
                 file.create_dataset(name, data=values).make_scale(name)
             for name, (axes, values) in table.arrays.items():
-                text = values.dtype.kind == "U"
-                stored = file.create_dataset(name, data=values.astype("S") if text else values)
+                stored = file.create_dataset(name, data=values)
                 stored.attrs["units"] = table.variables[name].unit if name in table.variables else "1"
                 for k, axis in enumerate(axes):
                     stored.dims[k].attach_scale(file[axis])
