@@ -142,9 +142,7 @@ class _Rows:
             raise SolveError(self.first_failure(problem))
         theta, x = self.theta[good], self.x[good]
         if (x == x[0]).all() and len(x) > 1:
-            raise SolveError(
-                f"{problem.name}: all {len(x)} simulations returned {x[0][:6].tolist()}; look at simulate"
-            )
+            raise SolveError(f"{problem.name}: all {len(x)} simulations returned {x[0][:6].tolist()}; look at simulate")
         return Simulations(torch.from_numpy(theta), torch.from_numpy(x), len(good), self.failures)
 
 
