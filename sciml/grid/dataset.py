@@ -1,23 +1,21 @@
 """Many certified load flows on disk: shards that are whole or absent, made in parallel, resumed where they stopped."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from sciml.errors import UserError
-from sciml.files import replacing, write_text
 from sciml.grid.newton_batch import LoadFlows, NewtonBatch, outputs
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, states
+from sciml.problem import Table, Variable
+from sciml.shards import Shards
 
-_DESCRIPTION = "dataset.json"
 _SHARDS = 1000
 """Tells their stream of random numbers from others of the same seed."""
 
@@ -78,20 +76,13 @@ def write(folder: Path, grid: PowerGrid, plan: Plan, solver: NewtonBatch, worker
     Raises:
         UserError: the folder holds another dataset.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    described = _description(grid, plan, solver)
-    path = folder / _DESCRIPTION
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != described:
-            raise UserError(f"{folder} holds a dataset of another plan, grid or tolerance; name another folder")
-    else:
-        write_text(path, json.dumps(described))
-    missing = [k for k in range(plan.shards) if not _is_whole(_file(folder, k))]
+    shards = Shards(Path(folder))
+    shards.claim(_description(grid, plan, solver), "a dataset of another plan, grid or tolerance")
+    missing = [k for k in range(plan.shards) if not shards.is_whole(k)]
 
     def make(shard: int) -> None:
         inputs, outages = plan.draw(grid, shard)
-        _write(_file(folder, shard), grid, inputs, outages, solver.solve(inputs), shard * plan.shard)
+        shards.write(shard, _table(grid, inputs, outages, solver.solve(inputs), shard * plan.shard))
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(make, missing))
@@ -104,23 +95,17 @@ def read(folder: Path) -> Iterator[dict[str, np.ndarray]]:
     Raises:
         UserError: there is no dataset, or a shard is missing or damaged.
     """
-    folder = Path(folder)
-    try:
-        plan = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))["plan"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{folder} holds no dataset of load flows; write one first") from None
+    shards = Shards(Path(folder))
+    plan = (shards.description() or {}).get("plan")
+    if plan is None:
+        raise UserError(f"{folder} holds no dataset of load flows; write one first")
     for shard in range(-(-plan["count"] // plan["shard"])):
-        path = _file(folder, shard)
-        if not _is_whole(path):
-            raise UserError(f"{path} is missing or damaged; write the dataset again, which makes what lacks")
-        with h5py.File(path) as file:
-            yield {str(name): np.asarray(file[name]) for name in file}
+        yield shards.read(shard)
 
 
 def _description(grid: PowerGrid, plan: Plan, solver: NewtonBatch) -> dict[str, Any]:
     names = {kind: [[v.name, v.unit] for v in getattr(grid, kind)] for kind in ("inputs", "outputs")}
-    whole = {"plan": asdict(plan), "grid": _fingerprint(grid), "tolerance": solver.tolerance, **names}
-    return json.loads(json.dumps(whole))
+    return {"plan": asdict(plan), "grid": _fingerprint(grid), "tolerance": solver.tolerance, **names}
 
 
 def _fingerprint(grid: PowerGrid) -> str:
@@ -133,22 +118,7 @@ def _fingerprint(grid: PowerGrid) -> str:
     return known.hexdigest()
 
 
-def _file(folder: Path, shard: int) -> Path:
-    return folder / f"shard-{shard:06d}.h5"
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether a shard is there and has the checksum beside it, which is written after it."""
-    sum_ = path.with_suffix(".sha256")
-    return path.exists() and sum_.exists() and sum_.read_text(encoding="utf-8").split()[:1] == [_sha256(path)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, grid: PowerGrid, inputs: np.ndarray, outages: np.ndarray, found: LoadFlows, first: int) -> None:
+def _table(grid: PowerGrid, inputs: np.ndarray, outages: np.ndarray, found: LoadFlows, first: int) -> Table:
     branches = len(grid.source)
     vm, va = np.split(outputs(found.voltages), 2, axis=1)
     arrays = {
@@ -168,12 +138,4 @@ def _write(path: Path, grid: PowerGrid, inputs: np.ndarray, outages: np.ndarray,
         "branch": np.arange(branches),
         "bus": grid.numbers,
     }
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, values in axes.items():
-            file.create_dataset(name, data=values).make_scale(name)
-        for name, (along, values) in arrays.items():
-            stored = file.create_dataset(name, data=values)
-            stored.attrs["units"] = "degree" if name == "va" else "1"
-            for k, axis in enumerate(along):
-                stored.dims[k].attach_scale(file[axis])
-    write_text(path.with_suffix(".sha256"), f"{_sha256(path)}  {path.name}\n")
+    return Table(axes, arrays, {"va": Variable("va", "degree")})

@@ -149,7 +149,13 @@ def log_standard_normal(scores: Tensor) -> Tensor:
 
 
 def box(low: Sequence[float], high: Sequence[float]) -> Prior:
-    """Return the uniform prior on a box, with its corners each of shape (parameters,)."""
+    """Return the uniform prior on a box, with its corners each of shape (parameters,).
+
+    Raises:
+        UserError: corners that are no box.
+    """
+    if len(low) != len(high) or not all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=False)):
+        raise UserError(f"expected finite corners of a box, low < high for each parameter; got {low} and {high}")
     bounds = torch.tensor([list(low), list(high)], dtype=torch.float64).T
     return Prior([Uniform(a, b) for a, b in bounds])
 

@@ -1,9 +1,12 @@
 """The view of likelihood-free inference: a prior and a sampler, no likelihood."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,12 +16,28 @@ from sciml.errors import SolveError, UserError
 from sciml.inference.c2st import c2st
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior
+from sciml.inference.simulations import Simulations, Split, simulations, source
 from sciml.inference.tape import Layout, Traced, layout, log_likelihood, trace
-from sciml.problem import Problem, Table, Variable
+from sciml.problem import Complaint, Problem, Table, Variable
 from sciml.solution import Posterior, Solution
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Simulations that ended, one way or another.
+
+    Args:
+        rows: which of the parameters they were made at, shape (n,).
+        x: data, shape (n, data), float64.
+        failures: why each failed, in one line; empty where it did not.
+    """
+
+    rows: np.ndarray
+    x: np.ndarray
+    failures: list[str]
 
 
 class Simulator(Problem):
@@ -32,6 +51,10 @@ class Simulator(Problem):
     thresholds = (0.9, 0.7, 0.6)
     parameters: ClassVar[tuple[Variable, ...]]
     data: ClassVar[tuple[Variable, ...]]
+    failures: Literal["excluded", "fatal"] = "fatal"
+    """Whether simulations that fail, or are not finite, are left out or end the run."""
+    unrelated: ClassVar[tuple[str, ...]] = ("observation", "samples")
+    """Arguments of the constructor that simulations do not depend on."""
 
     @abstractmethod
     def prior(self) -> Prior:
@@ -57,14 +80,50 @@ class Simulator(Problem):
     def outputs(self) -> tuple[Variable, ...]:
         return self.parameters
 
+    @property
+    def store(self) -> Path | None:
+        """Where simulations are kept, ``$SCIML_SIMULATIONS``; None keeps none."""
+        folder = os.environ.get("SCIML_SIMULATIONS")
+        return Path(folder) if folder else None
+
+    @property
+    def program(self) -> str:
+        """What simulations kept on disk must have been made by to be used again: the source of this class."""
+        return source(type(self), Simulator)
+
+    def simulations(self, count: int, seed: int, split: Split = "train") -> Simulations:
+        """Return the first ``count`` simulations from the prior of a seed, for whoever asks the same ones.
+
+        Raises:
+            UserError: fewer simulations than parameters.
+            SolveError: a simulation failed where that is fatal, all did, or all are alike.
+        """
+        return simulations(self, count, seed, split)
+
+    def attempt(self, theta: Tensor, draw: Draws, wanted: np.ndarray) -> Iterator[Attempt]:
+        """Simulate at parameters (n, parameters) and yield what ends, the wanted rows (m,) among it.
+
+        Raises:
+            SolveError: data of another shape or type.
+        """
+        x = self._simulated(theta, draw)
+        said = ["" if good else "it returned NaN or infinity" for good in x.isfinite().all(dim=1).tolist()]
+        yield Attempt(np.arange(len(theta)), x.numpy(), said)
+
     def joint(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw pairs from p(θ) p(x|θ), shapes (count, parameters) and (count, data), float64.
+
+        Where failures are excluded there are fewer of them.
 
         Raises:
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
         theta = self.prior().sample(count, generator)
-        return theta, self.simulated(theta, generator)
+        x = self._simulated(theta, RandomDraws(count, generator))
+        good = x.isfinite().all(dim=1)
+        if self.failures == "fatal" or not good.any():
+            self._all_finite(theta, x)
+        return theta[good], x[good]
 
     def simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
         """Draw data (n, data) at parameters (n, parameters), float64.
@@ -72,14 +131,35 @@ class Simulator(Problem):
         Raises:
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
-        x = self.simulate(theta, RandomDraws(len(theta), generator))
-        expected = (len(theta), len(self.data))
-        if x.shape != expected:
-            raise SolveError(f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}")
+        x = self._simulated(theta, RandomDraws(len(theta), generator))
+        self._all_finite(theta, x)
+        return x
+
+    def _all_finite(self, theta: Tensor, x: Tensor) -> None:
         broken = ~x.isfinite().all(dim=1)
         if broken.any():
             raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
-        return x
+
+    def _simulated(self, theta: Tensor, draw: Draws) -> Tensor:
+        x = self.simulate(theta, draw)
+        expected = (len(theta), len(self.data))
+        if x.shape != expected:
+            raise SolveError(f"{self.name}: simulate should return data of shape {expected}, got {tuple(x.shape)}")
+        if x.is_complex():
+            raise SolveError(f"{self.name}: simulate should return real numbers, got {x.dtype}")
+        return x.double()
+
+    def complaints(self) -> Iterator[Complaint]:
+        observed = self.observed()
+        sizes = {
+            "prior": (len(self.prior().marginals), "parameter", len(self.parameters)),
+            "observation": (observed.size, "datum", len(self.data)),
+        }
+        for what, (got, each, size) in sizes.items():
+            if got != size:
+                yield Complaint(f"expected its {what} to have a number for each {each}, {size}; got {got}", fatal=True)
+        if not np.isfinite(observed).all():
+            yield Complaint("expected a finite observation, got NaN or infinity; leave those data out", fatal=True)
 
     def mine(self, theta: Tensor, generator: torch.Generator) -> Traced:
         """Simulate at parameters (n, parameters) and keep all draws, their joint log-probability and its score.

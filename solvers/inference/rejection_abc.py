@@ -1,6 +1,7 @@
 """Rejection approximate Bayesian computation."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -46,8 +47,9 @@ class RejectionABC(Solver[Simulator]):
         self.kept = kept
 
     def solve(self, problem: Simulator, context: Context) -> Posterior:
-        theta, x = problem.joint(self.simulations, torch.Generator().manual_seed(context.seed))
-        return self.restore(problem, {"theta": theta.numpy(), "x": x.numpy()})
+        found = problem.simulations(self.simulations, context.seed)
+        answer = self.restore(problem, {"theta": found.theta.numpy(), "x": found.x.numpy()})
+        return replace(answer, notes={**answer.notes, **found.notes(problem.observed())})
 
     def restore(self, problem: Simulator, state: Mapping[str, np.ndarray]) -> Posterior:
         theta, x = state["theta"], state["x"]
