@@ -130,6 +130,15 @@ def test_a_pair_that_does_not_fit_misses_its_target(suite) -> None:
     assert (verdict.problem, verdict.solver, verdict.target, verdict.met) == ("galton", "pinn", Target(**aim), False)
 
 
+def test_a_classical_solver_has_as_much_time_as_any_network(suite) -> None:
+    suite(solver=["pinn", "dgm", "spectral", "trivial"], trainer={"max_seconds": 5})
+    plan = make_plan(read_choices(["suite=aims", "seed=0"]))
+    words = {e.solver: [w for c in e.runs() for w in c.words if "max_seconds" in w] for e in plan.entries}
+    longest = runner.WITHIN * max(target["seconds"] for target in TARGETS["heat"].values())
+    assert set(words["spectral"]) == {f"trainer.max_seconds={longest}"}
+    assert set(words["trivial"]) == {"trainer.max_seconds=5"}
+
+
 def test_variants_of_a_problem_have_targets_of_their_own(suite, tmp_path: Path) -> None:
     (tmp_path / "configs" / "problem").symlink_to(CONFIGS / "problem")
     fast = {"pinn": {"error": 1e-6, "seconds": 9.0}}

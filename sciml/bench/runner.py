@@ -66,7 +66,7 @@ def make_plan(choices: Benchmark) -> Plan:
         for solver in solvers:
             extra = own.get((problem.word, solver.word))
             method = _choose("solver", solver.word, {**solver.settings, **extra}) if extra else solver
-            planned.append(_pair(problem, method, choices, targets.get((problem.word, solver.word))))
+            planned.append(_pair(problem, method, choices, targets))
     return Plan(
         entries=tuple(p for p in planned if isinstance(p, Entry)),
         misfits=tuple(p for p in planned if isinstance(p, Misfit)),
@@ -79,11 +79,16 @@ def make_plan(choices: Benchmark) -> Plan:
     )
 
 
-def _pair(problem: Chosen, solver: Chosen, choices: Benchmark, target: Target | None) -> Entry | Misfit:
-    """Plan a pair; one with a target has the target's time, whatever the suite leaves the others."""
-    trainer = dict(choices.trainer)
+def _pair(
+    problem: Chosen, solver: Chosen, choices: Benchmark, targets: Mapping[tuple[str, str], Target]
+) -> Entry | Misfit:
+    """Plan a pair; one with a target has its time, a classical solver at least the problem's longest."""
+    trainer, target = dict(choices.trainer), targets.get((problem.word, solver.word))
     if target:
         trainer["max_seconds"] = WITHIN * target.seconds
+    elif solver.made.kind == "classical" and trainer.get("max_seconds") is not None:
+        longest = max((WITHIN * t.seconds for (word, _), t in targets.items() if word == problem.word), default=0.0)
+        trainer["max_seconds"] = max(trainer["max_seconds"], longest)
     return pair(problem, solver, choices.seed, trainer, target, choices.ladder_seeds)
 
 
