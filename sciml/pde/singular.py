@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import sympy
-import torch
 
 from sciml.errors import UserError
 from sciml.pde.expressions import differentiate
@@ -17,18 +16,14 @@ from sciml.pde.tracing import trace
 from sciml.solution import Solution
 from sciml.views.residual import Residual, Term
 
-POINTS = 256
-"""How many points show whether a singular part solves an equation."""
-ROUNDING = 1e-9
-"""Relative to the largest terms."""
-
 
 class Split:
     """Fields as their singular part and a remainder, ``u = s + w``, with s the sum over all singularities.
 
-    The remainder w obeys the problem's equations and conditions with s + w in place of u. What s leaves of an equation
-    may grow towards the singular points z_k, so those that s does not solve are multiplied by the product of
-    ``|z - z_k|``.
+    The remainder w obeys the problem's equations and conditions with s + w in place of u. It varies over ever shorter
+    lengths r towards the singular points z_k: derivatives of order m are like ``w r^-m`` there, and in least squares
+    the surface of a patch of length r outweighs its volume by 1 / r. So equations of order m are multiplied by the
+    product of ``|z - z_k|^(m - 1/2)``: then they count at every length as values on faces do.
 
     Args:
         problem: with singularities, on axes of space alone.
@@ -74,8 +69,9 @@ class Split:
         relation = term.relation
         sums = {leaf: leaf + self._derivative(d) for d, leaf in relation.leaves.items()}
         expression: Any = relation.expression.xreplace(sums)
-        if term.condition is None and not self._solves(term):
-            expression = self._distances * expression
+        if term.condition is None:
+            order = max(sum(d.order) for d in relation.needs)
+            expression = self._distances ** sympy.Rational(max(2 * order - 1, 0), 2) * expression
         return replace(term, relation=replace(relation, expression=expression))
 
     def _derivative(self, derivative: Derivative) -> Any:
@@ -83,16 +79,6 @@ class Split:
         for axis in derivative.along(self.axes):
             expression = differentiate(expression, symbol(axis))
         return expression
-
-    def _solves(self, term: Term) -> bool:
-        """Return whether the singular part solves an equation, but for rounding."""
-        generator = torch.Generator().manual_seed(0)
-        arguments = term.part.sample(POINTS, generator, "sobol", torch.float64).arguments(self.axes)
-        at = {name: values.numpy() for name, values in arguments.items()}
-        relation = term.relation
-        values = {d: Relation(self._derivative(d), {}, self.axes)({}, at) for d in relation.needs}
-        size = sum(abs(relation.partial(d)(values, at) * values[d]) for d in values)
-        return bool((abs(relation(values, at)) <= ROUNDING * size).all())
 
     @property
     def _distances(self) -> Any:
