@@ -23,6 +23,8 @@ FIRST = 5
 """One simulation in five is drawn from the prior."""
 ALIVE = 0.5
 """Share of the particles that are within the next tolerance."""
+MOVED = 0.5
+"""Accepted moves of a particle and parameter after which it has forgotten where its copies are."""
 
 
 class SMCABC(Solver[Simulator]):
@@ -32,7 +34,7 @@ class SMCABC(Solver[Simulator]):
 
     with the Euclidean distance of data divided by their deviations. The nearest simulations from the prior begin; the
     next ε is that within which half of the particles are, which are resampled and moved, their data simulated anew,
-    until as many moves were accepted as there are particles. Where ``adjusted``, what is left of the distance is taken
+    until they have forgotten their copies: half as many moves accepted of each as there are parameters. Where ``adjusted``, what is left of the distance is taken
     out by regression in unconstrained space, θ_i - (x_i - x)ᵀβ, weighted by 1 - (|x_i - x|/ε)². Samples are drawn from
     a Gaussian kernel estimate over the particles.
     Sources: P. Del Moral, A. Doucet, A. Jasra, An adaptive sequential Monte Carlo method for approximate Bayesian
@@ -52,7 +54,7 @@ class SMCABC(Solver[Simulator]):
     needs = Simulator
     ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (1_000, 10_000, 100_000, 1_000_000)}
 
-    def __init__(self, simulations: Several = 10_000, particles: Several = 500, adjusted: bool = True) -> None:
+    def __init__(self, simulations: Several = 10_000, particles: Several = 100, adjusted: bool = False) -> None:
         if simulations < particles:
             raise UserError(f"expected as many simulations as particles, got {simulations} for {particles}; use more")
         self.simulations = simulations
@@ -111,7 +113,7 @@ class SMCABC(Solver[Simulator]):
             within = _within(distance, tolerance)
             rows = systematic(within(x).exp(), count, generator)
             free, x, moved, needed = free[rows], x[rows], 0.0, 0
-            while moved < 1 and calls + count <= self.simulations:
+            while moved < MOVED * free.shape[1] and calls + count <= self.simulations:
                 free, x, accepted = sweep(prior, simulate, within, free, x, generator)
                 moved, needed = moved + accepted, needed + 1
         notes = {"simulator_calls": float(calls), "tolerance": tolerance, "tolerances": float(levels)}
