@@ -282,7 +282,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
         notes = self.simulated.notes(self.problem.observed()) | {"simulator_calls": float(self.made)}
         if self.rows < self.made:
-            notes["excluded"] = 1 - float(self.rows / self.made)
+            notes["excluded"] = 1 - int(self.rows) / int(self.made)
         return {**notes, **self.choose()}
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:

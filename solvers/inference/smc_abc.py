@@ -34,9 +34,9 @@ class SMCABC(Solver[Simulator]):
 
     with the Euclidean distance of data divided by their deviations. The nearest simulations from the prior begin; the
     next ε is that within which half of the particles are, which are resampled and moved, their data simulated anew,
-    until they have forgotten their copies: half as many moves accepted of each as there are parameters. Where ``adjusted``, what is left of the distance is taken
-    out by regression in unconstrained space, θ_i - (x_i - x)ᵀβ, weighted by 1 - (|x_i - x|/ε)². Samples are drawn from
-    a Gaussian kernel estimate over the particles.
+    until they have forgotten their copies: half as many moves accepted of each as there are parameters. Where
+    ``adjusted``, what is left of the distance is taken out by regression in unconstrained space, θ_i - (x_i - x)ᵀβ,
+    weighted by 1 - (|x_i - x|/ε)². Samples are drawn from a Gaussian kernel estimate over the particles.
     Sources: P. Del Moral, A. Doucet, A. Jasra, An adaptive sequential Monte Carlo method for approximate Bayesian
     computation, Stat. Comput. 22, 2012; M. A. Beaumont, W. Zhang, D. J. Balding, Approximate Bayesian computation in
     population genetics, Genetics 162, 2002.
@@ -109,7 +109,7 @@ class SMCABC(Solver[Simulator]):
 
         tolerance, needed, levels = float(distance(x).max()), 1, 0
         while calls + needed * count <= self.simulations:
-            tolerance, levels = float(distance(x).quantile(ALIVE)), levels + 1
+            tolerance, levels = _next(distance(x)), levels + 1
             within = _within(distance, tolerance)
             rows = systematic(within(x).exp(), count, generator)
             free, x, moved, needed = free[rows], x[rows], 0.0, 0
@@ -125,6 +125,12 @@ class SMCABC(Solver[Simulator]):
             rows = systematic(weights.clamp_min(0), count, generator)
             free = adjusted(free, (x - centre) / scale, weights)[rows]
         return prior.constrain(free).numpy(), notes
+
+
+def _next(distances: Tensor) -> float:
+    """Return the distance within which a share of the particles is, or, where that is all, the next lower one."""
+    nearer = distances[distances < distances.max()]
+    return float(min(distances.quantile(ALIVE), nearer.max()) if len(nearer) else distances.max())
 
 
 def _within(distance: Callable[[Tensor], Tensor], tolerance: float) -> Callable[[Tensor], Tensor]:
