@@ -116,6 +116,8 @@ class NeuralSolver(LightningModule, Solver[P]):
 
     real: torch.dtype
     """The dtype in which ``build`` makes every tensor."""
+    seed: int
+    """That of the run, from which networks are built."""
 
     @abstractmethod
     def build(self, problem: P) -> None:
@@ -171,7 +173,7 @@ class NeuralSolver(LightningModule, Solver[P]):
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         """Read the networks, on the device where they are, as a function (n, inputs) -> (n, outputs)."""
 
-    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+    def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
         """Return what the trained networks tell besides the answer, such as intervals, for the notes."""
         return {}
 
@@ -193,7 +195,7 @@ class NeuralSolver(LightningModule, Solver[P]):
     def fresh(self, problem: P, seed: int, real: torch.dtype) -> "NeuralSolver[P]":
         """Return an untrained copy of this solver, its networks built from ``seed``."""
         module = type(self)(**self.settings)
-        module.real = real
+        module.real, module.seed = real, seed
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
             module.build(problem)

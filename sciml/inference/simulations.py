@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sciml.errors import SolveError, UserError
 from sciml.inference.draws import RandomDraws
+from sciml.inference.tape import Traced
 from sciml.problem import Table
 from sciml.shards import Shards
 
@@ -58,7 +59,7 @@ class Simulations:
         x = self.x.numpy()
         low, high = x.min(axis=0), x.max(axis=0)
         flags = {
-            "excluded": len(self.failures) / self.asked,
+            "excluded": 1 - len(x) / self.asked,
             "constant_data": float((low == high).sum()),
             "duplicates": float(len(x) - len(np.unique(np.c_[self.theta.numpy(), x], axis=0))),
             "outside": float(((observed < low) | (observed > high)).sum()),
@@ -148,13 +149,30 @@ class _Rows:
 
 def _made(problem: "Simulator", block: int, missing: np.ndarray, seed: int, split: Split) -> Iterator[Shard]:
     """Yield the rows of a block that lack, and others where they come with them."""
-    key = hashlib.sha256(f"{split} {seed} {block}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-    theta = problem.prior().sample(BLOCK, generator)
+    theta, generator = _begun(problem, block, seed, split)
     for found in problem.attempt(theta, RandomDraws(BLOCK, generator), missing):
         said = np.array([text.encode() for text in found.failures], dtype="S")
         rows = block * BLOCK + found.rows
         yield {"row": rows, "theta": theta[found.rows].numpy(), "x": found.x, "failure": said}
+
+
+def _begun(problem: "Simulator", block: int, seed: int, split: Split) -> tuple[Tensor, torch.Generator]:
+    """Return the parameters of a block, shape (rows, parameters), and what its data are drawn with."""
+    key = hashlib.sha256(f"{split} {seed} {block}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+    return problem.prior().sample(BLOCK, generator), generator
+
+
+def mined(problem: "Simulator", count: int, seed: int, split: Split = "train") -> Iterator[tuple[Tensor, Traced]]:
+    """Yield the same simulations in blocks, parameters (rows, parameters) and all that was drawn; nothing is kept.
+
+    Raises:
+        UserError: data that depend on the parameters other than through draws.
+    """
+    for block in range(-(-count // BLOCK)):
+        theta, generator = _begun(problem, block, seed, split)
+        rows = slice(min(BLOCK, count - block * BLOCK))
+        yield theta[rows], problem.mine(theta, generator)[rows]
 
 
 class _Kept:

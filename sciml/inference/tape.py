@@ -55,6 +55,9 @@ class Traced:
     log_joint: Tensor
     score: Tensor
 
+    def __getitem__(self, rows: slice) -> "Traced":
+        return Traced(self.x[rows], tuple(v[rows] for v in self.values), self.log_joint[rows], self.score[rows])
+
 
 def trace(program: Program, theta: Tensor, draw: Draws | Sequence[Tensor]) -> Traced:
     """Simulate with a tape.

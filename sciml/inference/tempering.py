@@ -61,8 +61,13 @@ def temper(
     Raises:
         SolveError: no particle of the prior has a finite likelihood.
     """
+
+    def likelihood(theta: Tensor) -> Tensor:
+        logs = log_likelihood(theta)
+        return torch.where(logs.isnan(), -torch.inf, logs)
+
     free = prior.unconstrain(prior.sample(particles, generator))
-    logs = _finite(log_likelihood(prior.constrain(free)))
+    logs = likelihood(prior.constrain(free))
     if not (logs > -torch.inf).any():
         raise SolveError(f"none of {particles} draws of the prior has a finite likelihood; use more particles")
     beta = log_evidence = accepted = 0.0
@@ -75,7 +80,7 @@ def temper(
         free, logs, beta = free[rows], logs[rows], beta + step
         temperatures += 1
         for _ in range(moves if beta < 1 else 2 * moves):
-            free, logs, accepted = _sweep(prior, log_likelihood, free, logs, beta, generator)
+            free, logs, accepted = sweep(prior, likelihood, lambda v, b=beta: b * v, free, logs, generator)
             sweeps += 1
     return Tempered(prior.constrain(free), log_evidence, temperatures, accepted, particles * (1 + sweeps))
 
@@ -91,17 +96,31 @@ def _step(logs: Tensor, left: float, target: float) -> float:
     return high
 
 
-def _sweep(
+def sweep(
     prior: Prior,
-    log_likelihood: Callable[[Tensor], Tensor],
+    evaluate: Callable[[Tensor], Tensor],
+    log_weight: Callable[[Tensor], Tensor],
     free: Tensor,
-    logs: Tensor,
-    beta: float,
+    values: Tensor,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, float]:
-    """Move each half of the particles once, by differences of pairs of the other half."""
+    """Move each half of the particles once, by differences of pairs of the other half.
+
+    What is left invariant is p(θ) w(v), of parameters θ and values v drawn or computed at them.
+
+    Args:
+        prior: p(θ).
+        evaluate: v at parameters (n, parameters), shape (n, ...).
+        log_weight: log w of values, shape (n,).
+        free: unconstrained particles, shape (n, parameters), at least 4.
+        values: v at the particles, of finite log weights.
+        generator: the source of randomness.
+
+    Returns:
+        Particles, their values, and the share of the moves that were accepted.
+    """
     halves = list(torch.randperm(len(free), generator=generator).chunk(2))
-    free, logs, accepted = free.clone(), logs.clone(), 0
+    free, values, accepted = free.clone(), values.clone(), 0
     for moved, other in (halves, halves[::-1]):
         count, size = len(moved), free.shape[1]
         pairs = torch.randint(len(other), (2, count), generator=generator)
@@ -110,17 +129,12 @@ def _sweep(
         jitter = 1e-5 * torch.randn(count, size, generator=generator, dtype=free.dtype) * free[other].std(dim=0)
         now = free[moved]
         then = now + length[:, None] * (free[other[pairs[0]]] - free[other[pairs[1]]]) + jitter
-        likely = _finite(log_likelihood(prior.constrain(then)))
-        gain = beta * (likely - logs[moved]) + prior.log_prob_free(then) - prior.log_prob_free(now)
+        found = evaluate(prior.constrain(then))
+        gain = log_weight(found) - log_weight(values[moved]) + prior.log_prob_free(then) - prior.log_prob_free(now)
         taken = unit[2].log() < gain
-        free[moved] = torch.where(taken[:, None], then, now)
-        logs[moved] = torch.where(taken, likely, logs[moved])
+        free[moved[taken]], values[moved[taken]] = then[taken], found[taken]
         accepted += int(taken.sum())
-    return free, logs, accepted / len(free)
-
-
-def _finite(logs: Tensor) -> Tensor:
-    return torch.where(logs.isnan(), -torch.inf, logs)
+    return free, values, accepted / len(free)
 
 
 def r_hat(runs: Tensor) -> float:

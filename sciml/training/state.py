@@ -1,6 +1,7 @@
 """How far a training has come, and how far it may go."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class State:
     converged: bool = False
     device: str = "cpu"
     stop_reason: str = ""
-    findings: dict[str, float] = field(default_factory=dict)
+    findings: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class Limits(NamedTuple):

@@ -126,13 +126,19 @@ class Simulator(Problem):
         return theta[good], x[good]
 
     def simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw data (n, data) at parameters (n, parameters), float64.
+        """Draw data (n, data) at parameters (n, parameters), float64; NaN where failures are excluded and it failed.
 
         Raises:
-            SolveError: the simulator returned another shape, or numbers that are not finite.
+            SolveError: the simulator returned another shape, or a simulation failed where that is fatal.
         """
-        x = self._simulated(theta, RandomDraws(len(theta), generator))
-        self._all_finite(theta, x)
+        x = torch.full((len(theta), len(self.data)), torch.nan, dtype=torch.float64)
+        for found in self.attempt(theta, RandomDraws(len(theta), generator), np.arange(len(theta))):
+            good = np.array([not text for text in found.failures])
+            x[found.rows[good]] = torch.from_numpy(found.x[good])
+            if self.failures == "fatal" and not good.all():
+                row = int(np.argmin(good))
+                at = theta[found.rows[row]].tolist()
+                raise SolveError(f"{self.name}: a simulation at {at} failed: {found.failures[row]}")
         return x
 
     def _all_finite(self, theta: Tensor, x: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.priors import Prior, log_standard_normal
 from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
+from sciml.inference.simulations import Simulations
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive
 from sciml.solution import Posterior
@@ -152,14 +153,21 @@ class FlowSolver(NeuralSolver[Simulator]):
             for part in self.flows:
                 self.ensemble(part).start([self.targets(own)[part] for own in self.own])
 
+    @cached_property
+    def simulated(self) -> Simulations:
+        """The simulations of the first round, those that follow the prior."""
+        return self.problem.simulations(self.simulations // self.rounds, self.seed)
+
     def _simulate(self, stage: int, wanted: int) -> None:
-        generator = torch.Generator().manual_seed(self.simulation_seed + stage)
         if stage:
             self.choose()
+            generator = torch.Generator().manual_seed(self.simulation_seed + stage)
             theta = self._truncated(wanted, generator)
             x = self.problem.simulated(theta, generator)
+            good = x.isfinite().all(dim=1)
+            theta, x = theta[good], x[good]
         else:
-            theta, x = self.problem.joint(wanted, generator)
+            theta, x = self.simulated.theta, self.simulated.x
             self.scale.fit(x)
         rows = slice(int(self.rows), int(self.rows) + len(x))
         self.theta[rows], self.x[rows] = theta.to(self.theta), x.to(self.x)
@@ -271,8 +279,11 @@ class FlowSolver(NeuralSolver[Simulator]):
             ).numpy(),
         )
 
-    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        return self.choose()
+    def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
+        notes = self.simulated.notes(self.problem.observed()) | {"simulator_calls": float(self.made)}
+        if self.rows < self.made:
+            notes["excluded"] = 1 - int(self.rows) / int(self.made)
+        return {**notes, **self.choose()}
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def means(observations: np.ndarray) -> np.ndarray:

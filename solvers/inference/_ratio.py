@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sciml.inference.resampling import by_observation, effective_size, importance_resample
 from sciml.inference.scales import DataScale
+from sciml.inference.simulations import Simulations
 from sciml.neural import NeuralSolver
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
@@ -36,12 +37,19 @@ class RatioSolver(NeuralSolver[Simulator]):
 
     def build(self, problem: Simulator) -> None:
         self.problem = problem
-        self.simulation_seed = int(torch.randint(2**62, ()))
         mean, deviation = problem.prior().moments
         self.register_buffer("theta_mean", mean.to(self.real))
         self.register_buffer("theta_scale", deviation.to(self.real))
         self.scale = DataScale(len(problem.data), self.real)
         self.constant = by_observation(self._constant)
+
+    @cached_property
+    def simulated(self) -> Simulations:
+        """What the network learns from, made on first use."""
+        return self.problem.simulations(self.simulations, self.seed)
+
+    def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
+        return self.simulated.notes(self.problem.observed())
 
     def standard(self, theta: Tensor) -> Tensor:
         """Return parameters in deviations from their means."""

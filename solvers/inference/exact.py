@@ -1,6 +1,7 @@
 """The posterior of a known likelihood."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from sciml.parameters import Count
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
+
+from ._samples import sampled
 
 Several = Annotated[int, Ge(10)]
 KEPT = 0.8
@@ -76,26 +79,20 @@ class Exact(Solver[Simulator]):
         observed, prior = problem.observed(), problem.prior()
 
         @by_observation
-        def sampled(x: np.ndarray) -> tuple[np.ndarray, float]:
+        def found(x: np.ndarray) -> tuple[np.ndarray, float]:
             if np.array_equal(x, observed):
                 return state["theta"], float(state["log_evidence"])
-            found = self._runs(problem, x, int(state["seed"]))
-            return np.concatenate([run.theta.numpy() for run in found]), _pooled(found)
+            runs = self._runs(problem, x, int(state["seed"]))
+            return np.concatenate([run.theta.numpy() for run in runs]), _pooled(runs)
 
-        def means(observations: np.ndarray) -> np.ndarray:
-            rows = [sampled(x)[0].mean(axis=0) for x in observations]
-            return np.array(rows).reshape(len(observations), len(problem.parameters))
-
-        def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
-            theta, _ = sampled(observation)
-            return np.random.default_rng(seed).choice(theta, count, replace=count > len(theta))
+        plain = sampled(problem, state, notes, lambda x: found(x)[0])
 
         def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
             likelihood, points = _given(problem, torch.from_numpy(observation)), torch.from_numpy(theta)
             logs = prior.within(lambda inside: prior.log_prob(inside) + likelihood(inside), points)
-            return logs.numpy() - sampled(observation)[1]
+            return logs.numpy() - found(observation)[1]
 
-        return Posterior(problem, means, state, notes, sampler=sampler, density=density)
+        return replace(plain, density=density)
 
     def _runs(self, problem: Simulator, x: np.ndarray, seed: int) -> list[Tempered]:
         prior, generator = problem.prior(), torch.Generator().manual_seed(seed)

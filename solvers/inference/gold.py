@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sciml.inference.flows import Flow
-from sciml.inference.tape import trace
+from sciml.inference.simulations import Simulations, mined
+from sciml.inference.tape import Traced, trace
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.views.simulator import Simulator
@@ -111,23 +112,33 @@ class Gold(RatioSolver):
         and ``score`` (n, 128, parameters) in deviations of the prior.
         """
         if self.mined is None:
-            generator, prior = torch.Generator().manual_seed(self.simulation_seed), self.problem.prior()
-            theta = prior.sample(self.simulations, generator)
-            traced = self.problem.mine(theta, generator)
-            unit = torch.quasirandom.SobolEngine(theta.shape[1], scramble=True, seed=0).draw(READINGS).double()
-            readings = prior.quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
-            again = [trace(self.problem.simulate, r.expand_as(theta), traced.values) for r in readings]
-            logs = torch.stack([reading.log_joint for reading in again], dim=1)
-            self.scale.fit(traced.x)
+            unit = torch.quasirandom.SobolEngine(len(self.theta_mean), scramble=True, seed=0).draw(READINGS).double()
+            readings = self.problem.prior().quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
+            blocks = [
+                (theta, traced.x.double(), *self._read(traced, readings))
+                for theta, traced in mined(self.problem, self.simulations, self.seed)
+            ]
+            theta, x, logs, score = (torch.cat(part) for part in zip(*blocks, strict=True))
+            self.simulated = Simulations(theta, x, len(theta))
+            self.scale.fit(x)
             found = {
                 "theta": theta,
-                "x": traced.x,
+                "x": x,
                 "readings": readings,
                 "log_ratio": logs - logs.logsumexp(dim=1, keepdim=True) + math.log(READINGS),
-                "score": torch.stack([reading.score for reading in again], dim=1) * self.theta_scale.double().cpu(),
+                "score": score * self.theta_scale.double().cpu(),
             }
             self.mined = {name: rows.to(device, self.real) for name, rows in found.items()}
         return self.mined
+
+    def _read(self, traced: Traced, readings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(x, z|θ), shape (n, readings), and its score, (n, readings, parameters), at other parameters."""
+        program = self.problem.simulate
+        again = [trace(program, r.expand(len(traced.x), -1), traced.values) for r in readings]
+        return (
+            torch.stack([reading.log_joint for reading in again], dim=1),
+            torch.stack([reading.score for reading in again], dim=1),
+        )
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
         gold, device = self.gold(generator.device), generator.device

@@ -76,17 +76,16 @@ class NRE(RatioSolver):
     def schedule(self) -> tuple[Phase, ...]:
         return (Phase("adam", self.steps, self.learning_rate, decay=1e-3),)
 
-    def simulated(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def paired(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the training pairs, (simulations, parameters) and (simulations, data), made on first use."""
         if self.pairs is None:
-            generator = torch.Generator().manual_seed(self.simulation_seed)
-            theta, x = self.problem.joint(self.simulations, generator)
+            theta, x = self.simulated.theta, self.simulated.x
             self.scale.fit(x)
             self.pairs = theta.to(device, self.real), x.to(device, self.real)
         return self.pairs
 
     def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        theta, x = self.simulated(generator.device)
+        theta, x = self.paired(generator.device)
         shape = (self.batch, 1 + self.contrast)
         rows = torch.randint(len(x), shape, generator=generator, device=generator.device)
         return {"theta": theta[rows], "x": x[rows[:, :1]]}

@@ -5,20 +5,16 @@ from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from scipy.spatial import KDTree
-from sklearn.model_selection import GridSearchCV, KFold
-from sklearn.neighbors import KernelDensity
 
-from sciml.inference.priors import Prior
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
+from ._samples import deviations, smoothed
+
 Several = Annotated[int, Ge(10)]
-BANDWIDTHS = np.geomspace(0.01, 1, 20)
-"""Candidates, in standard deviations of the kept parameters."""
 
 
 class RejectionABC(Solver[Simulator]):
@@ -53,8 +49,7 @@ class RejectionABC(Solver[Simulator]):
 
     def restore(self, problem: Simulator, state: Mapping[str, np.ndarray]) -> Posterior:
         theta, x = state["theta"], state["x"]
-        deviation = x.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1)
+        scale = deviations(x)
         tree = KDTree(x / scale)
         kept = min(self.kept, len(x))
         prior = problem.prior()
@@ -72,16 +67,3 @@ class RejectionABC(Solver[Simulator]):
             "distance": float(nearest(problem.observed()[None])[1][0]),
         }
         return Posterior(problem, lambda x: nearest(x)[0].mean(axis=1), state, notes, sampler=sampler)
-
-
-def smoothed(points: np.ndarray, prior: Prior, count: int, seed: int) -> np.ndarray:
-    """Draw ``count`` samples inside the prior from a Gaussian kernel estimate over points (n, parameters)."""
-    scale = np.maximum(points.std(axis=0), np.finfo(float).tiny)
-    folds = KFold(5, shuffle=True, random_state=seed)
-    search = GridSearchCV(KernelDensity(), {"bandwidth": BANDWIDTHS}, cv=folds).fit(points / scale)
-    random = np.random.RandomState(seed)
-    samples = np.empty((0, points.shape[1]))
-    while len(samples) < count:
-        drawn = search.best_estimator_.sample(count, random_state=random) * scale
-        samples = np.concatenate([samples, drawn[prior.contains(torch.from_numpy(drawn)).numpy()]])
-    return samples[:count]
