@@ -23,6 +23,7 @@ from torch import Tensor
 
 from problems.inference._observed import STORED
 from problems.inference.g_and_k import GAndK
+from problems.inference.heat_source import HeatSource
 from problems.inference.lotka_volterra import LotkaVolterra
 from problems.inference.sir import SIR
 from sciml.errors import UserError, did_you_mean
@@ -33,8 +34,8 @@ from sciml.views.simulator import Simulator
 
 DATA = Path(__file__).parent.parent / "data"
 PUBLISHED = "lfi_references"
-OURS = {kind.name: kind for kind in (GAndK,)}
-NODES = {"sir": 121, "g_and_k": 20}
+OURS = {kind.name: kind for kind in (GAndK, HeatSource)}
+NODES = {"sir": 121, "g_and_k": 20, "heat_source": 61}
 """Of quadrature along each principal axis."""
 SEED = 2026
 OBSERVATIONS = 10
@@ -50,8 +51,8 @@ CHUNK = 2**14
 """Draws that are weighed at a time."""
 BLOCK = 2**12
 """Likelihoods evaluated together, in the processor's cache."""
-MOST = 2**15
-"""Draws that are weighed for a task of ours."""
+MOST = {"g_and_k": 2**15, "heat_source": 2**17}
+"""Draws that are weighed for a task of ours, at most."""
 
 
 class Kernels:
@@ -163,7 +164,7 @@ def ours(file: h5py.File, problem: Simulator) -> None:
     write(file, "true_parameters", theta, "parameters that made each observation")
     write(file, "observations", observations, "data of each observation")
     pairs = enumerate(observations, 1)
-    keep(file, "samples", [make(problem, x, STORED, seed, Kernels, MOST) for seed, x in pairs])
+    keep(file, "samples", [make(problem, x, STORED, seed, Kernels, MOST[problem.name]) for seed, x in pairs])
 
 
 def write(file: h5py.File, name: str, values: np.ndarray, meaning: str) -> None:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from problems.inference.g_and_k import GAndK, GAndKLaw
+from problems.inference.heat_source import SENSORS, TIMES, WIDTH, HeatSource
 from sciml.inference.draws import RandomDraws
 from sciml.references import reference_file
 
-KINDS = [GAndK]
-NODES = {"g_and_k": 17}
+KINDS = [GAndK, HeatSource]
+NODES = {"g_and_k": 17, "heat_source": 31}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -92,7 +93,7 @@ def test_stored_posteriors_were_diagnosed(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
 def test_stored_posteriors_have_the_moments_of_quadrature(kind: Any) -> None:
-    problem = kind(observation=3)
+    problem = kind(observation=2)
     prior, x = problem.prior(), torch.from_numpy(problem.observed())
     free = prior.unconstrain(torch.from_numpy(problem.reference()))
     mean, line = free.mean(dim=0), torch.linspace(-5, 5, NODES[problem.name], dtype=torch.float64)
@@ -115,3 +116,16 @@ def test_simulations_have_the_quantiles_of_the_law() -> None:
     below = (x[:, None] < GAndKLaw(*theta[0]).at(z)).double().mean(dim=0)
     unit = torch.special.ndtr(z)
     assert ((below - unit).abs() < 5 * (unit * (1 - unit) / len(x)).sqrt()).all()
+
+
+def test_the_plate_cools_as_its_sine_series() -> None:
+    theta = HeatSource().prior().sample(20, generator())
+    line, waves = np.linspace(0, 1, 4001), np.pi * np.arange(1, 121)
+    exact = np.ones((20, len(SENSORS), len(TIMES)))
+    for axis in range(2):
+        released = np.exp(-((line - theta[:, 1 + axis, None].numpy()) ** 2) / (2 * WIDTH**2))
+        amplitudes = 2 * np.trapezoid(released[:, None] * np.sin(waves[:, None] * line), line)
+        decay = np.exp(-(waves**2) * theta[:, :1, None].numpy() * np.array(TIMES)[:, None])
+        exact *= np.einsum("sm,ntm,nm->nst", np.sin(waves * np.array(SENSORS)[:, axis, None]), decay, amplitudes)
+    found = HeatSource().temperature(theta).numpy()
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-9 * exact.max())
