@@ -1,14 +1,19 @@
-"""Make data/lfi_references.h5: 10 000 posterior samples for each observation of sir and lotka_volterra.
+"""Make posterior samples for each of the ten observations of tasks with an exact likelihood, and observations of ours.
 
-A tempered sequential Monte Carlo run finds the posterior; a Student t law fitted to it in unconstrained space is
-resampled by importance, none twice, which is exact but for the number of draws. Stored beside the samples, for each
-observation: the effective share of the weights; the greatest difference of means between the two methods, in
-deviations; and the R-hat of four independent runs. With two parameters the means are compared with quadrature too.
+Tempered sequential Monte Carlo runs find the posterior; draws of a law fitted to them in unconstrained space are
+resampled by importance, which is exact but for the number of draws. Stored beside the samples, for each observation:
+the effective share of the weights; how many samples differ; the greatest difference of means between the two methods,
+in deviations; and the R-hat of four independent runs. Where nodes are stated so are the means by quadrature.
 
-    python scripts/make_lfi_references.py [FILE]
+data/lfi_references.h5 holds 10 000 samples of sir and lotka_volterra, whose observations were published. Tasks of ours
+have a file each, of that name, with observations made at parameters drawn from the prior, and 5000 samples.
+
+    python scripts/make_lfi_references.py [NAME ...]
 """
 
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,40 +21,105 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from problems.inference._observed import STORED
+from problems.inference.g_and_k import GAndK
+from problems.inference.heat_source import HeatSource
 from problems.inference.lotka_volterra import LotkaVolterra
 from problems.inference.sir import SIR
+from sciml.errors import UserError, did_you_mean
 from sciml.files import replacing
 from sciml.inference.resampling import StudentT, effective_size, importance_resample
 from sciml.inference.tempering import r_hat, temper
+from sciml.views.simulator import Simulator
 
+DATA = Path(__file__).parent.parent / "data"
+PUBLISHED = "lfi_references"
+OURS = {kind.name: kind for kind in (GAndK, HeatSource)}
+NODES = {"sir": 121, "g_and_k": 20, "heat_source": 61}
+"""Of quadrature along each principal axis."""
+SEED = 2026
+OBSERVATIONS = 10
 COUNT = 10_000
 PARTICLES = 500
 RUNS = 4
 MOVES = 4
 DEGREES = 5.0
 WIDER = 1.3
+WIDTH = 0.45
+"""Of the kernel at each particle, in deviations of all."""
+CHUNK = 2**14
+"""Draws that are weighed at a time."""
+BLOCK = 2**12
+"""Likelihoods evaluated together, in the processor's cache."""
+MOST = {"g_and_k": 2**15, "heat_source": 2**17}
+"""Draws that are weighed for a task of ours, at most."""
 
 
-def make(problem: SIR | LotkaVolterra) -> tuple[np.ndarray, dict[str, float]]:
-    """Return posterior samples, shape (10 000, parameters), and what was found of their quality."""
-    prior, x = problem.prior(), torch.from_numpy(problem.observed())
+class Kernels:
+    """A Student t law of one scale about each of many points (m, d), in equal parts."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points
+        self.kernel = StudentT(torch.zeros_like(points[0]), WIDTH**2 * torch.cov(points.T), DEGREES)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw points, shape (count, d)."""
+        centres = torch.randint(len(self.points), (count,), generator=generator)
+        return self.points[centres] + self.kernel.sample(count, generator)
+
+    def log_prob(self, points: Tensor) -> Tensor:
+        """Return the log density of points (n, d), shape (n,)."""
+        whiten, degrees, size = torch.linalg.inv(self.kernel.factor).T, DEGREES, points.shape[1]
+        peak = self.kernel.log_prob(torch.zeros_like(points[:1])) - math.log(len(self.points))
+        logs = []
+        for part in points.split(BLOCK):
+            squares = torch.cdist(part @ whiten, self.points @ whiten) ** 2
+            logs.append(peak + (-(degrees + size) / 2 * torch.log1p(squares / degrees)).logsumexp(dim=1))
+        return torch.cat(logs)
+
+
+def wide(points: Tensor) -> StudentT:
+    """Return one Student t law of the centre of points (m, d), and wider than they are."""
+    return StudentT(points.mean(dim=0), WIDER * torch.cov(points.T), DEGREES)
+
+
+def make(
+    problem: Simulator,
+    x: np.ndarray,
+    count: int,
+    seed: int,
+    fit: Callable[[Tensor], StudentT | Kernels],
+    most: int,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return posterior samples given an observation, shape (count, parameters), and what was found of their quality.
+
+    Args:
+        problem: the task.
+        x: the observation, shape (data,).
+        count: samples.
+        seed: of all draws.
+        fit: returns the law that is resampled, of unconstrained points (m, parameters).
+        most: draws of that law at most.
+    """
+    prior, given = problem.prior(), torch.from_numpy(x)
 
     def likelihood(theta: Tensor) -> Tensor:
-        return problem.log_likelihood(theta, x.expand(len(theta), -1))
+        parts = (problem.log_likelihood(part, given.expand(len(part), -1)) for part in theta.split(BLOCK))
+        return torch.cat(list(parts))
 
-    generator = torch.Generator().manual_seed(problem.observation)
+    generator = torch.Generator().manual_seed(seed)
     runs = torch.stack(
         [prior.unconstrain(temper(prior, likelihood, PARTICLES, generator, MOVES).theta) for _ in range(RUNS)]
     )
     pooled = runs.flatten(0, 1)
-    law = StudentT(pooled.mean(dim=0), WIDER * torch.cov(pooled.T), DEGREES)
+    law = fit(pooled)
     seen: list[Tensor] = []
 
     def log_weight(free: Tensor) -> Tensor:
         seen.append(likelihood(prior.constrain(free)) + prior.log_prob_free(free) - law.log_prob(free))
         return seen[-1]
 
-    free = importance_resample(law, log_weight, COUNT, generator, chunk=2**14)
+    free = importance_resample(law, log_weight, count, generator, most, CHUNK)
     deviation = free.std(dim=0)
     quality = {
         "effective_share": effective_size(torch.cat(seen)) / len(torch.cat(seen)),
@@ -58,32 +128,62 @@ def make(problem: SIR | LotkaVolterra) -> tuple[np.ndarray, dict[str, float]]:
         "deviation_ratio": float((pooled.std(dim=0) / deviation).log().abs().max().exp()),
         "r_hat": r_hat(runs),
     }
-    if free.shape[1] == 2:
-        mean = free.mean(dim=0)
-        axes = [torch.linspace(float(m - 7 * s), float(m + 7 * s), 121) for m, s in zip(mean, deviation, strict=True)]
-        grid = torch.cartesian_prod(*axes).double()
+    if problem.name in NODES:
+        mean, line = free.mean(dim=0), torch.linspace(-6, 6, NODES[problem.name], dtype=free.dtype)
+        grid = mean + torch.cartesian_prod(*[line] * len(mean)) @ torch.linalg.cholesky(torch.cov(free.T)).T
         weights = torch.softmax(likelihood(prior.constrain(grid)) + prior.log_prob_free(grid), dim=0)
         quality["quadrature_mean_difference"] = float(((weights @ grid - mean) / deviation).abs().max())
     return prior.constrain(free).numpy(), quality
 
 
-def main(path: Path) -> None:
-    """Write the file."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["title"] = "Posterior samples of tasks of Benchmarking simulation-based inference, 2021"
-        file.attrs["source"] = "exact likelihoods of sir and lotka_volterra, by sampling"
-        file.attrs["license"] = "MIT"
-        file.attrs["history"] = "scripts/make_lfi_references.py"
-        for kind in (SIR, LotkaVolterra):
-            made = [make(kind(observation=k)) for k in range(1, 11)]
-            samples = np.stack([s for s, _ in made]).astype(np.float32)
-            kept = file.create_dataset(kind.name, data=samples, compression="gzip", shuffle=True)
-            kept.attrs["long_name"], kept.attrs["units"] = "posterior samples of each observation", "1"
-            for name in made[0][1]:
-                values = np.array([quality[name] for _, quality in made])
-                kept.attrs[name] = values
-                print(kind.name, name, np.array2string(values, precision=3))
+def keep(file: h5py.File, name: str, made: list[tuple[np.ndarray, dict[str, float]]]) -> None:
+    """Write the samples of all observations of a task under a name, with their quality."""
+    write(file, name, np.stack([s for s, _ in made]).astype(np.float32), "posterior samples of each observation")
+    for quality in made[0][1]:
+        values = np.array([found[quality] for _, found in made])
+        file[name].attrs[quality] = values
+        print(name, quality, np.array2string(values, precision=3), flush=True)
+
+
+def published(file: h5py.File) -> None:
+    """Write what belongs to the public tasks."""
+    file.attrs["title"] = "Posterior samples of tasks of Benchmarking simulation-based inference, 2021"
+    file.attrs["source"] = "exact likelihoods of sir and lotka_volterra, by sampling"
+    for kind in (SIR, LotkaVolterra):
+        problem = kind()
+        observations = enumerate(problem.published("observations"), 1)
+        keep(file, kind.name, [make(problem, x, COUNT, seed, wide, 2**22) for seed, x in observations])
+
+
+def ours(file: h5py.File, problem: Simulator) -> None:
+    """Write observations of a task of ours, and what belongs to them."""
+    file.attrs["title"] = f"Observations of {problem.name} and their posterior samples"
+    file.attrs["source"] = "simulated; exact likelihood, by sampling"
+    made = problem.joint(2 * OBSERVATIONS, torch.Generator().manual_seed(SEED))
+    theta, observations = (array[:OBSERVATIONS].numpy() for array in made)
+    write(file, "true_parameters", theta, "parameters that made each observation")
+    write(file, "observations", observations, "data of each observation")
+    pairs = enumerate(observations, 1)
+    keep(file, "samples", [make(problem, x, STORED, seed, Kernels, MOST[problem.name]) for seed, x in pairs])
+
+
+def write(file: h5py.File, name: str, values: np.ndarray, meaning: str) -> None:
+    """Write one array."""
+    kept = file.create_dataset(name, data=values, compression="gzip", shuffle=True)
+    kept.attrs["long_name"], kept.attrs["units"] = meaning, "1"
+
+
+def main(names: list[str]) -> None:
+    """Make the files named, or all."""
+    known = (PUBLISHED, *OURS)
+    for name in names or known:
+        if name not in known:
+            raise UserError(f"no file {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})")
+        with replacing(DATA / f"{name}.h5") as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["license"] = "MIT"
+            file.attrs["history"] = "scripts/make_lfi_references.py"
+            published(file) if name == PUBLISHED else ours(file, OURS[name]())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "data" / "lfi_references.h5")
+    main(sys.argv[1:])
