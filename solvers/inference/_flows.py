@@ -14,10 +14,10 @@ from sciml.errors import UserError
 from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.priors import Prior, log_standard_normal
-from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive
+from sciml.sampling import systematic
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 

@@ -11,8 +11,9 @@ from annotated_types import Interval
 from torch import Tensor
 
 from sciml.inference.priors import log_standard_normal
-from sciml.inference.resampling import by_observation, effective_size, systematic, weigh
+from sciml.inference.resampling import by_observation, effective_size, weigh
 from sciml.parameters import Count, Positive
+from sciml.sampling import systematic
 from sciml.views.simulator import Simulator
 
 from ._flows import CLOSED, FOLDS, PAIRS, FlowSolver, Kind, Part, Several

@@ -6,8 +6,8 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from sciml.inference.resampling import systematic
 from sciml.pde.domains import Box
+from sciml.sampling import systematic
 
 EDGES = 0.5
 """The share of coordinates that follow the density of Chebyshev points."""
