@@ -7,8 +7,13 @@ from torch import Tensor
 def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return rows drawn in proportion to weights (n,), at equal steps of their sum and in random order, shape (count,).
 
-    Source: G. Kitagawa, Monte Carlo filter and smoother for non-Gaussian nonlinear state space models, J. Comput.
-    Graph. Stat. 5, 1996.
+    Source: J. Carpenter, P. Clifford, P. Fearnhead, Improved particle filter for nonlinear problems, IEE Proc. Radar
+    Sonar Navig. 146, 1999.
+
+    Args:
+        weights: not negative, their sum any.
+        count: how many rows are wanted.
+        generator: on the device of the weights.
     """
     cumulative = weights.cumsum(0)
     to = {"dtype": torch.float64, "device": weights.device}

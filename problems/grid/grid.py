@@ -326,7 +326,7 @@ class Grid(Graph, Pairs):
         return load_flow_table(self.flow.grid, known.inputs[:, self.structure], *answers, known.outages, aside)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
-        from ._grid_figures import errors_figure, flows_figure
+        from ._figures import errors_figure, flows_figure
 
         known = self.reference
         flows = self.branch_flows(known.inputs, solution(known.inputs))
