@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from scipy.spatial import KDTree
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 
 from sciml.inference.priors import Prior
+from sciml.parameters import Several
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
-Several = Annotated[int, Ge(10)]
 BANDWIDTHS = np.geomspace(0.01, 1, 20)
 """Candidates, in standard deviations of the kept parameters."""
 
