@@ -89,7 +89,9 @@ class FlowSolver(NeuralSolver[Simulator]):
     ) -> None:
         super().__init__()
         if simulations < LEAST * rounds:
-            raise UserError(f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; use fewer")
+            raise UserError(
+                f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; make more"
+            )
         self.simulations = simulations
         self.rounds = rounds
         self.members = members

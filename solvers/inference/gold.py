@@ -114,8 +114,8 @@ class Gold(RatioSolver):
             generator, prior = torch.Generator().manual_seed(self.simulation_seed), self.problem.prior()
             theta = prior.sample(self.simulations, generator)
             traced = self.problem.mine(theta, generator)
-            unit = torch.quasirandom.SobolEngine(theta.shape[1], scramble=True, seed=0).draw(READINGS).double()
-            readings = prior.quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
+            medians = prior.quantile(torch.full_like(theta[:1], 0.5))
+            readings = torch.cat([medians, prior.quasirandom(READINGS)[1:]])
             again = [trace(self.problem.simulate, r.expand_as(theta), traced.values) for r in readings]
             logs = torch.stack([reading.log_joint for reading in again], dim=1)
             self.scale.fit(traced.x)
