@@ -58,16 +58,20 @@ class Simulations:
         x = self.x.numpy()
         low, high = x.min(axis=0), x.max(axis=0)
         flags = {
-            "excluded": len(self.failures) / self.asked,
             "constant_data": float((low == high).sum()),
             "duplicates": float(len(x) - len(np.unique(np.c_[self.theta.numpy(), x], axis=0))),
             "outside": float(((observed < low) | (observed > high)).sum()),
         }
         said: dict[str, float | str] = {"simulator_calls": float(self.asked)}
-        said |= {name: value for name, value in flags.items() if value}
+        said |= excluded(len(x), self.asked) | {name: value for name, value in flags.items() if value}
         if self.failures:
             said["first_failure"] = self.failures[min(self.failures)]
         return said
+
+
+def excluded(rows: int, asked: int) -> dict[str, float]:
+    """Return the note ``excluded``, the share of simulations that failed, where any did."""
+    return {"excluded": 1 - rows / asked} if rows < asked else {}
 
 
 def simulations(problem: "Simulator", count: int, seed: int, split: Split = "train") -> Simulations:

@@ -118,27 +118,19 @@ class Simulator(Problem):
         Raises:
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
-        theta = self.prior().sample(count, generator)
-        x = self._simulated(theta, RandomDraws(count, generator))
-        good = x.isfinite().all(dim=1)
-        if self.failures == "fatal" or not good.any():
-            self._all_finite(theta, x)
-        return theta[good], x[good]
+        return self.simulated(self.prior().sample(count, generator), generator)
 
-    def simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw data (n, data) at parameters (n, parameters), float64.
+    def simulated(self, theta: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw pairs from p(x|θ) at parameters (n, parameters); see ``joint``.
 
         Raises:
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
         x = self._simulated(theta, RandomDraws(len(theta), generator))
-        self._all_finite(theta, x)
-        return x
-
-    def _all_finite(self, theta: Tensor, x: Tensor) -> None:
-        broken = ~x.isfinite().all(dim=1)
-        if broken.any():
-            raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
+        good = x.isfinite().all(dim=1)
+        if not good.all() and (self.failures == "fatal" or not good.any()):
+            raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[~good][0].tolist()}")
+        return theta[good], x[good]
 
     def _simulated(self, theta: Tensor, draw: Draws) -> Tensor:
         x = self.simulate(theta, draw)

@@ -15,6 +15,7 @@ from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.priors import Prior, log_standard_normal
 from sciml.inference.scales import DataScale
+from sciml.inference.simulations import excluded
 from sciml.neural import NeuralSolver, Phase
 from sciml.parameters import Count, Positive, Several
 from sciml.sampling import systematic
@@ -89,9 +90,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     ) -> None:
         super().__init__()
         if simulations < LEAST * rounds:
-            raise UserError(
-                f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; make more"
-            )
+            raise UserError(f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; make more")
         self.simulations = simulations
         self.rounds = rounds
         self.members = members
@@ -160,7 +159,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         if stage:
             self.choose()
             theta = self._truncated(wanted, generator)
-            x = self.problem.simulated(theta, generator)
+            theta, x = self.problem.simulated(theta, generator)
         else:
             theta, x = self.problem.joint(wanted, generator)
             self.scale.fit(x)
@@ -275,7 +274,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         )
 
     def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        return self.choose()
+        return {**excluded(int(self.rows), int(self.made)), **self.choose()}
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def means(observations: np.ndarray) -> np.ndarray:

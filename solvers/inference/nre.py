@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sciml.inference.simulations import excluded
 from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.views.simulator import Simulator
@@ -103,6 +104,9 @@ class NRE(RatioSolver):
         if self.loss == "balanced":
             terms["balance"] = BALANCE * (f[:, 0].sigmoid().mean() + f[:, 1:].sigmoid().mean() - 1) ** 2
         return terms
+
+    def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        return excluded(len(self.simulated(self.theta_mean.device)[0]), self.simulations)
 
     def log_ratio(self, theta: Tensor, x: Tensor) -> Tensor:
         return self.network(self.standard(theta), self.scale.context(x))
