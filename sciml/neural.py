@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sciml.errors import UserError
+from sciml.errors import missing
 from sciml.solution import Solution
 from sciml.solver import Context, P, Solver
 from sciml.training.gauss_newton import LevenbergMarquardt
@@ -94,7 +94,7 @@ def _soap(parameters: Iterable[Tensor], learning_rate: float) -> Optimizer:
     try:
         from pytorch_optimizer import SOAP
     except ImportError:
-        raise UserError("soap needs pytorch_optimizer: pip install 'sciml-solvers[optimizers]'") from None
+        raise missing("soap", "pytorch_optimizer", "optimizers") from None
     return SOAP(parameters, lr=learning_rate, weight_decay=0.0, precondition_1d=True)
 
 

@@ -15,6 +15,7 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Count = Annotated[int, Ge(1)]
+Several = Annotated[int, Ge(10)]
 
 
 def schema(init: Callable[..., None]) -> dict[str, tuple[Any, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from sciml.errors import UserError
+from sciml.errors import UserError, missing
 from sciml.html import table
 from sciml.problem import Problem, Variable
 
@@ -121,7 +121,7 @@ class Posterior(Solution):
         try:
             from xarray import Dataset, DataTree
         except ImportError:
-            raise UserError("inference_data needs xarray: pip install 'sciml-solvers[arviz]'") from None
+            raise missing("inference_data", "xarray", "arviz") from None
         if np.ndim(observation) != 1:
             raise UserError(f"expected one observation of shape ({len(self.inputs)},), got {np.shape(observation)}")
         (x,), samples = self._rows(observation), self.sample(count, observation, seed)

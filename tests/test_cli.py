@@ -459,6 +459,14 @@ def test_show_writes_the_equations_with_their_parameters(capsys):
     assert "heat" in capsys.readouterr().out.partition("problems that fit:")[2]
 
 
+def test_show_tells_what_a_variant_sets(capsys):
+    assert main(["show", "problem=ieee30"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("ieee30, a variant of grid\n")
+    assert "case: str = 'ieee30'" in shown
+    assert "p_load_bus7 [MW]" in shown
+
+
 def test_matrix_gives_every_reason(capsys):
     assert main(["matrix"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()

@@ -257,3 +257,23 @@ def test_the_kind_with_the_least_held_out_loss_answers() -> None:
     better = -torch.stack([torch.stack([f(y[0], y[0]).mean() for f in m]) for m in ensemble.trained])
     torch.testing.assert_close(ensemble.held_out, torch.minimum(before, better), rtol=1e-6, atol=1e-6)
     assert math.isinf(Ensemble(["linear"], 1, 1, 1, 8, torch.float64).held_out.item())
+
+
+class Failing(Line):
+    """A line without data where θ_1 is large, near its posterior too."""
+
+    failures = "excluded"
+
+    def simulate(self, theta: Tensor, draw: Draws) -> Tensor:
+        return super().simulate(theta, draw).masked_fill(theta[:, :1] > 0.7, torch.nan)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [NPE(simulations=200, rounds=2, members=1, flow="linear", steps=50), NRE(simulations=200, steps=10)],
+    ids=["npe", "nre"],
+)
+def test_failed_simulations_are_left_out_of_every_round_and_counted(solver: NPE | NRE) -> None:
+    notes = sciml.solve(Failing(), solver, seed=0).notes
+    assert 0.1 < float(notes["excluded"]) < 0.6
+    assert notes["simulator_calls"] == 200

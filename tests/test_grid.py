@@ -89,7 +89,8 @@ def test_newton_converges_quadratically(problem: Grid) -> None:
 def test_losses_are_positive_and_the_powers_add_up(problem: Grid) -> None:
     known, flow = problem.reference, problem.flow
     given = flow.read(torch.from_numpy(known.inputs))
-    state = flow.state(torch.from_numpy(known.outputs))
+    vm, va = torch.from_numpy(known.outputs).chunk(2, dim=1)
+    state = torch.stack([va.deg2rad(), vm], dim=-1)
     p, q = flow.flows(state, given)
     assert (p.sum(1) > 0).all()
     half = p.shape[1] // 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from sciml.errors import UserError
 from sciml.grid.cases import from_pandapower, open_case
@@ -20,7 +20,7 @@ from sciml.grid.operation import Operation, Sharing
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Scenarios, Spread, draw, perturbed
-from sciml.grid.sensitivity import operating_point
+from sciml.grid.sensitivity import flow_measure, operating_point
 from sciml.grid.topology import coupled
 from sciml.parameters import Count, NonNegative
 from sciml.problem import Complaint, Table, Variable
@@ -201,16 +201,8 @@ class Grid(Graph, Pairs):
 
     @property
     def measure(self) -> csr_array:
-        """The flows at both ends of each branch, as shares of the nominal ones, to first order in the voltages."""
-        grid, point = self.flow.grid, operating_point(self.flow)
-        present, width = grid.in_service, 2 * len(grid.numbers)
-        i, j = grid.source[present], grid.target[present]
-        angle, at_i, at_j = np.moveaxis((point.derivative / point.scale[..., None])[present], -1, 0)
-        values = np.stack([np.deg2rad(1) * angle, -np.deg2rad(1) * angle, at_i, at_j], axis=-1).ravel()
-        columns = np.repeat(np.stack([width // 2 + i, width // 2 + j, i, j], axis=-1), 2, axis=0).ravel()
-        flows = csr_array((values, columns, np.arange(0, len(values) + 1, 4)), shape=(len(values) // 4, width))
-        slack = np.eye(1, width, width // 2 + grid.slack)  # with which no shift of all angles goes unseen
-        return csr_array(vstack([flows.real, flows.imag, csr_array(slack)]))
+        """The flows that voltages make; see ``flow_measure``."""
+        return flow_measure(self.flow.grid, operating_point(self.flow))
 
     @cached_property
     def unseen(self) -> np.ndarray:
@@ -326,7 +318,7 @@ class Grid(Graph, Pairs):
         return load_flow_table(self.flow.grid, known.inputs[:, self.structure], *answers, known.outages, aside)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
-        from ._grid_figures import errors_figure, flows_figure
+        from ._figures import errors_figure, flows_figure
 
         known = self.reference
         flows = self.branch_flows(known.inputs, solution(known.inputs))

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor
 
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior, box
-from sciml.parameters import Count
+from sciml.parameters import Count, Several
 from sciml.problem import Variable
 from sciml.views.simulator import Simulator
 
@@ -42,7 +42,7 @@ class Galton(Simulator):
     def __init__(
         self,
         observation: Annotated[int, Interval(ge=1, le=10)] = 1,
-        samples: Annotated[int, Ge(10)] = 10_000,
+        samples: Several = 10_000,
         rows: Annotated[int, Interval(ge=2, le=30)] = 20,
         balls: Count = 1,
     ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sciml.cli import COMMANDS
+from sciml.cli.dataset import KEYS
 from sciml.configuration.choices import choose, default_solver, presets, variants
 from sciml.errors import UserError, short
 from sciml.registry import Group, entries
@@ -65,7 +66,7 @@ def _offers(before: Sequence[str], typed: str) -> Iterator[str]:
         yield from ("seed=", "run.dir=", "resume=", "compare=", "--json")
         yield from _parameters(before)
     if before[0] == "dataset":
-        yield from (f"{key}=" for key in ("scenarios", "folder", "shard", "workers"))
+        yield from (f"{key}=" for key in KEYS)
         yield from (word for word in _parameters(before) if word.startswith("problem."))
 
 

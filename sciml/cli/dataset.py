@@ -22,6 +22,8 @@ it. Stopped at any moment, the same command goes on where it was; what is damage
 example: sciml dataset problem=ieee118 scenarios=100000 workers=2 problem.train_outages=[0,1,2]"""
 
 _NUMBERS = {"scenarios": None, "shard": 10_000, "workers": 1}
+KEYS = (*_NUMBERS, "folder")
+"""What is named beside the problem."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -29,11 +31,11 @@ def main(words: Sequence[str]) -> int:
     if "--help" in words or "-h" in words:
         print(USAGE)
         return 0
-    own = {key: value for key, _, value in (w.partition("=") for w in words) if key in (*_NUMBERS, "folder")}
+    own = {key: value for key, _, value in (w.partition("=") for w in words) if key in KEYS}
     rest = [w for w in words if w.partition("=")[0] not in own]
     for key in (w.partition("=")[0] for w in rest):
         if key != "problem" and not key.startswith("problem."):
-            known = ("problem", *_NUMBERS, "folder")
+            known = ("problem", *KEYS)
             listed = f"{', '.join(known)}, problem.<parameter>"
             raise UserError(f"sciml dataset has no key {short(key)}{did_you_mean(key, known)} (known: {listed})")
     count, shard, workers = (_number(key, own.get(key), default) for key, default in _NUMBERS.items())

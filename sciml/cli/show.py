@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from sciml.configuration.choices import choose
+from sciml.configuration.choices import Choice, choose
 from sciml.errors import UserError, did_you_mean, short
-from sciml.registry import Entry, Group, entries, fitting, misfits
+from sciml.registry import Group, entries, fitting, misfits
 
 USAGE = """usage: sciml show problem=NAME | solver=NAME
 
@@ -27,16 +27,16 @@ def main(words: Sequence[str]) -> int:
         near = did_you_mean(key, groups)
         raise UserError(f"sciml show has no {short(key)}{near} (known: problem=<name>, solver=<name>)")
     group = groups[groups.index(key)]
-    entry = choose(group, name).entry
-    lines = _problem(entry) if group == "problem" else _solver(entry)
+    choice = choose(group, name)
+    lines = _problem(choice) if group == "problem" else _solver(choice)
     for line in lines:
         print(line, flush=True)
     return 0
 
 
-def _problem(entry: Entry) -> Iterator[str]:
-    yield from _described(entry)
-    problem = entry.load()()
+def _problem(choice: Choice) -> Iterator[str]:
+    yield from _described(choice)
+    problem = choice.entry.load()(**choice.settings)
     for k, (name, text, latex) in enumerate(problem.statement()):
         if not k:
             yield "\nequations"
@@ -49,25 +49,29 @@ def _problem(entry: Entry) -> Iterator[str]:
     if problem.reference_error is not None:
         yield f"reference: accurate to {problem.reference_error:g}"
     yield from (f"{'ill-posed' if c.fatal else 'warning'}: {c.text}" for c in problem.complaints())
-    yield f"views: {', '.join(entry.views)}"
+    yield f"views: {', '.join(choice.entry.views)}"
     yield f"solvers that fit: {', '.join(fitting(problem)) or 'none'}"
 
 
-def _solver(entry: Entry) -> Iterator[str]:
-    yield from _described(entry)
+def _solver(choice: Choice) -> Iterator[str]:
+    entry = choice.entry
+    yield from _described(choice)
     yield f"\nkind: {entry.kind}"
     yield f"needs the view: {entry.needs}"
     fit = [name for name, problem in entries("problem").items() if misfits(problem.load()())[entry.name] is None]
     yield f"problems that fit: {', '.join(fit) or 'none'}"
 
 
-def _described(entry: Entry) -> Iterator[str]:
-    doc = entry.source.doc.partition("\nArgs:")[0].rstrip()
-    yield f"{entry.name}\n"
+def _described(choice: Choice) -> Iterator[str]:
+    source, settings = choice.entry.source, choice.settings
+    doc = source.doc.partition("\nArgs:")[0].rstrip()
+    name = choice.entry.name
+    yield (name if choice.option == choice.base else f"{choice.option}, a variant of {name}") + "\n"
     yield from (f"  {line}".rstrip() for line in doc.splitlines())
     yield "\nparameters"
-    for name, parameter in entry.source.parameters().items():
-        default = "required" if parameter.default is None else f"= {parameter.default}"
+    for name, parameter in source.parameters().items():
+        value = repr(settings[name]) if name in settings else parameter.default
+        default = "required" if value is None else f"= {value}"
         yield f"  {name}: {parameter.annotation} {default}  {parameter.doc}".rstrip()
-    if not entry.source.parameters():
+    if not source.parameters():
         yield "  none"

@@ -27,6 +27,14 @@ class Choice:
     base: str
     option: str
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that a variant sets; none otherwise."""
+        if self.option == self.base:
+            return {}
+        written = read_yaml(CONFIGS / self.entry.group / f"{self.option}.yaml")
+        return {name: value for name, value in written.items() if name != "defaults"}
+
 
 def choose(group: Group, name: str) -> Choice:
     """Return the problem or solver of a name, of a named variant, or of ``path/to/file.py:Class``.

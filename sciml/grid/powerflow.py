@@ -147,11 +147,6 @@ class PowerFlow(Balance):
         angle, magnitude = np.moveaxis(state.numpy(), -1, 0)
         return magnitude * np.exp(1j * angle)
 
-    def state(self, outputs: Tensor) -> Tensor:
-        """Return the state, (n, buses, 2), of outputs (n, outputs)."""
-        vm, va = outputs.chunk(2, dim=1)
-        return torch.stack([torch.deg2rad(va), vm], dim=-1)
-
 
 def _pattern(ends: np.ndarray, unknown: np.ndarray) -> tuple[Pattern, np.ndarray, np.ndarray]:
     """Return the Jacobian's pattern, the place in it of each entry that is kept, and which are kept.

@@ -206,8 +206,7 @@ class PowerGrid:
         i, j, buses = self.source, self.target, np.arange(len(self.numbers))
         entries = (self.admittances * status[:, None, None]).reshape(-1, 4).T.ravel()
         rows, columns = np.r_[i, i, j, j, buses], np.r_[i, j, i, j, buses]
-        shape = (len(buses), len(buses))
-        return csr_array(coo_array((np.r_[entries, self.shunt], (rows, columns)), shape))
+        return csr_array(coo_array((np.r_[entries, self.shunt], (rows, columns)), (len(buses), len(buses))))
 
     def flows(self, voltages: np.ndarray, status: np.ndarray) -> np.ndarray:
         """Return P + jQ in MVA that enters each branch at its source and at its target, shape (n, 2, branches).
@@ -297,5 +296,5 @@ def _require_finite(field: str, values: np.ndarray, kind: str, names: np.ndarray
 
 def _place(name: str, known: tuple[str, ...], kind: str) -> int:
     if name not in known:
-        raise UserError(f"no {kind} {name!r}{did_you_mean(name, known)} (there are {len(known)}, as {known[0]})")
+        raise UserError(f"no {kind} {name!r}{did_you_mean(name, known)} (there are {len(known)}, the first {known[0]})")
     return known.index(name)

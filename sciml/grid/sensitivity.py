@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, vstack
 
 from sciml.errors import SolveError
 from sciml.grid.balance import newton
 from sciml.grid.powerflow import PowerFlow
+from sciml.grid.powergrid import PowerGrid
 
 _LEAST = 0.05
 """Of the power by which an error in a branch is divided, in p.u., where the branch is nearly idle."""
@@ -35,6 +37,31 @@ class OperatingPoint:
     def scale(self) -> np.ndarray:
         """By what an error of the flows is divided, |S| or 0.05 p.u. where that is less, shape (branches, 2)."""
         return np.maximum(np.abs(self.flows), _LEAST)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The derivative on that scale, shape (branches, 2, 3)."""
+        return self.derivative / self.scale[..., None]
+
+
+def flow_measure(grid: PowerGrid, point: OperatingPoint) -> csr_array:
+    """Return the map from outputs to flows at both ends of each branch, as shares of the nominal ones, (rows, outputs).
+
+    It is of first order in the voltages, active above reactive; the last row is the slack's angle, with which no shift
+    of all angles goes unseen.
+
+    Args:
+        grid: the arrays.
+        point: its nominal load flow.
+    """
+    present, width = grid.in_service, 2 * len(grid.numbers)
+    i, j = grid.source[present], grid.target[present]
+    angle, at_i, at_j = np.moveaxis(point.shares[present], -1, 0)
+    values = np.stack([np.deg2rad(1) * angle, -np.deg2rad(1) * angle, at_i, at_j], axis=-1).ravel()
+    columns = np.repeat(np.stack([width // 2 + i, width // 2 + j, i, j], axis=-1), 2, axis=0).ravel()
+    flows = csr_array((values, columns, np.arange(0, len(values) + 1, 4)), shape=(len(values) // 4, width))
+    slack = csr_array(np.eye(1, width, width // 2 + grid.slack))
+    return csr_array(vstack([flows.real, flows.imag, slack]))
 
 
 def operating_point(flow: PowerFlow) -> OperatingPoint:

@@ -51,6 +51,11 @@ class Prior:
         inside = unit.clamp(edge, 1 - edge)
         return self._mix(torch.stack([law.icdf(u) for law, u in zip(self.marginals, inside.T, strict=True)], dim=1))
 
+    def quasirandom(self, count: int) -> Tensor:
+        """Return the same parameters every time, as evenly spread as scrambled Sobol points, (count, parameters)."""
+        unit = torch.quasirandom.SobolEngine(len(self.marginals), scramble=True, seed=0).draw(count)
+        return self.quantile(unit.double())
+
     def normal_scores(self, theta: Tensor) -> Tensor:
         """Return u = Φ⁻¹(F(θ)) of parameters inside the support, both (n, parameters): normal where θ is of the prior.
 

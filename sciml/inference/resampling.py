@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sciml.inference.laws import Gamma, Noise
+from sciml.sampling import systematic
 
 T = TypeVar("T")
 CHUNK = 2**17
@@ -112,19 +113,6 @@ def importance_resample(
     """
     draws, logs = weigh(law, log_weight, count, generator, most, chunk)
     return draws[systematic(torch.exp(logs - logs.max()), count, generator)]
-
-
-def systematic(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return rows drawn in proportion to weights (n,), at equal steps of their sum and in random order, shape (count,).
-
-    Source: G. Kitagawa, Monte Carlo filter and smoother for non-Gaussian nonlinear state space models, J. Comput.
-    Graph. Stat. 5, 1996.
-    """
-    cumulative = weights.cumsum(0)
-    to = {"dtype": torch.float64, "device": weights.device}
-    heights = (torch.arange(count, **to) + torch.rand(1, generator=generator, **to)) / count * cumulative[-1]
-    rows = torch.searchsorted(cumulative, heights).clamp_max(len(weights) - 1)
-    return rows[torch.randperm(count, generator=generator, device=rows.device)]
 
 
 def by_observation(function: Callable[[np.ndarray], T], kept: int = 16) -> Callable[[np.ndarray], T]:

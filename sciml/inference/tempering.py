@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sciml.errors import SolveError
 from sciml.inference.priors import Prior
-from sciml.inference.resampling import effective_size, systematic
+from sciml.inference.resampling import effective_size
+from sciml.sampling import systematic
 
 LEAPS = 0.1
 """Share of the moves by a whole difference of two particles, from mode to mode."""

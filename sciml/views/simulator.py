@@ -119,10 +119,10 @@ class Simulator(Problem):
             SolveError: the simulator returned another shape, or numbers that are not finite.
         """
         theta = self.prior().sample(count, generator)
-        x = self._simulated(theta, RandomDraws(count, generator))
+        x = self.simulated(theta, generator)
         good = x.isfinite().all(dim=1)
-        if self.failures == "fatal" or not good.any():
-            self._all_finite(theta, x)
+        if not good.any():
+            raise SolveError(f"{self.name}: every simulation failed, the first at {theta[0].tolist()}")
         return theta[good], x[good]
 
     def simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,11 +140,6 @@ class Simulator(Problem):
                 at = theta[found.rows[row]].tolist()
                 raise SolveError(f"{self.name}: a simulation at {at} failed: {found.failures[row]}")
         return x
-
-    def _all_finite(self, theta: Tensor, x: Tensor) -> None:
-        broken = ~x.isfinite().all(dim=1)
-        if broken.any():
-            raise SolveError(f"{self.name}: simulate returned NaN or infinity at {theta[broken][0].tolist()}")
 
     def _simulated(self, theta: Tensor, draw: Draws) -> Tensor:
         x = self.simulate(theta, draw)

@@ -28,7 +28,7 @@ import torch
 import sciml
 from problems.grid.grid import Grid
 from sciml.grid.balance import newton
-from sciml.grid.newton_batch import NewtonBatch
+from sciml.grid.newton_batch import NewtonBatch, voltages
 from sciml.neural import NeuralSolver
 from sciml.problem import Problem
 from sciml.registry import find
@@ -62,8 +62,7 @@ def current_errors(problem: Grid, answer: np.ndarray) -> dict[str, float]:
     """Return the errors of currents in per cent, by number of branches out."""
     known, grid = problem.reference, problem.flow.grid
     status = known.inputs[:, problem.structure]
-    flow, outputs = problem.flow, (answer, known.outputs)
-    found, truth = (grid.currents(flow.voltages(flow.state(torch.from_numpy(y))), status) for y in outputs)
+    found, truth = (grid.currents(voltages(y), status) for y in (answer, known.outputs))
     errors = {}
     for out in problem.test_outages:
         rows = known.outages == out
@@ -111,8 +110,7 @@ def balanced(seed: int, seconds: float) -> dict[str, float]:
     known = problem.reference
     answer = solution(known.inputs)
     flows, truth = (problem.branch_flows(known.inputs, y).ravel() for y in (answer, known.outputs))
-    voltages = problem.flow.voltages(problem.flow.state(torch.from_numpy(answer)))
-    from_it = NewtonBatch(problem.flow.grid).solve(known.inputs, voltages).iterations
+    from_it = NewtonBatch(problem.flow.grid).solve(known.inputs, voltages(answer)).iterations
     flat = newton(problem.flow, torch.from_numpy(known.inputs), 1e-8).iterations
     return {
         "correlation": float(np.corrcoef(flows, truth)[0, 1]),

@@ -78,7 +78,7 @@ class Linearised(nn.Module):
         self._place(torch.long, free=np.flatnonzero(free), loads=grid.loads, regulated=grid.regulated)
         self._place(torch.long, ends=np.pad([grid.source, grid.target], ((0, 0), (0, 1))))
         self._place(real, state=np.concatenate([point.angle, point.magnitude]), intact=grid.in_service)
-        shares = (point.derivative / point.scale[..., None])[:, 0]
+        shares = point.shares[:, 0]
         self._place(real, shares=np.stack([np.real(shares), np.imag(shares)], axis=1))
         own = np.pad(grid.admittances.reshape(-1, 4), ((0, 1), (0, 0)))
         self._place(real, own=np.stack([np.real(own), np.imag(own)], axis=-1))

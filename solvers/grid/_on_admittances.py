@@ -3,17 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from scipy.sparse import csc_matrix
 
 from sciml.grid.newton_batch import outputs
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
-from sciml.parameters import Positive
+from sciml.parameters import Count, Positive
 
 from ._on_load_flow import OnLoadFlow
 
@@ -54,7 +52,7 @@ class OnAdmittances(OnLoadFlow):
 
     kind = "peer"
 
-    def __init__(self, tolerance: Positive = 1e-8, iterations: Annotated[int, Ge(1)] = 20) -> None:
+    def __init__(self, tolerance: Positive = 1e-8, iterations: Count = 20) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
 

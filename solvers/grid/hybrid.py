@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sciml.errors import UserError
-from sciml.grid.newton_batch import NewtonBatch, outputs
+from sciml.grid.newton_batch import NewtonBatch, outputs, voltages
 from sciml.neural import NeuralSolver
 from sciml.parameters import Positive
 from sciml.registry import find
@@ -97,6 +97,6 @@ def _proposal(function: Callable[[np.ndarray], np.ndarray], slack: int) -> Calla
 
     def propose(points: np.ndarray) -> np.ndarray:
         magnitude, angle = np.split(function(points), 2, axis=1)
-        return magnitude * np.exp(1j * np.deg2rad(angle - angle[:, [slack]]))
+        return voltages(np.hstack([magnitude, angle - angle[:, [slack]]]))
 
     return propose

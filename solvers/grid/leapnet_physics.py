@@ -34,7 +34,7 @@ class LeapNetPhysics(OnScenarios):
 
     Sources: B. Donnot, B. Donon, I. Guyon, Z. Liu, A. Marot, P. Panciatici and M. Schoenauer, LEAP nets for power
     grid perturbations, 2019, arXiv 1908.08314; O. Alsaç, B. Stott and W. F. Tinney, Sparsity-oriented
-    compensation methods for modified network solutions, 1983, doi:10.1109/TPAS.1983.318052.
+    compensation methods for modified network solutions, IEEE Trans. Power Appar. Syst. PAS-102 (5), 1983.
 
     Args:
         leaps: how many k; after the first the answer is of first order.

@@ -1,10 +1,9 @@
 """Newton-Raphson on many load flows side by side, each certified."""
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from annotated_types import Ge
 
 from sciml.grid.newton_batch import NewtonBatch as Batch
 from sciml.grid.newton_batch import outputs
@@ -31,7 +30,7 @@ class NewtonBatch(OnLoadFlow):
 
     ladder: ClassVar = {"tolerance": (1e-1, 1e-3, 1e-5, 1e-8, 1e-10)}
 
-    def __init__(self, tolerance: Positive = 1e-8, iterations: Annotated[int, Ge(1)] = 20, threads: Count = 1) -> None:
+    def __init__(self, tolerance: Positive = 1e-8, iterations: Count = 20, threads: Count = 1) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
         self.threads = threads

@@ -1,16 +1,15 @@
 """power-grid-model as a peer."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from annotated_types import Ge
 
 from sciml.errors import missing
 from sciml.grid.newton_batch import outputs
 from sciml.grid.powerflow import PowerFlow
 from sciml.grid.powergrid import PowerGrid
-from sciml.parameters import Positive
+from sciml.parameters import Count, Positive
 from sciml.views.graph import Graph
 
 from ._on_load_flow import OnLoadFlow
@@ -35,7 +34,7 @@ class PowerGridModel(OnLoadFlow):
 
     kind = "peer"
 
-    def __init__(self, tolerance: Positive = 1e-8, iterations: Annotated[int, Ge(1)] = 20) -> None:
+    def __init__(self, tolerance: Positive = 1e-8, iterations: Count = 20) -> None:
         self.tolerance = tolerance
         self.iterations = iterations
 

@@ -3,32 +3,32 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from sciml.errors import UserError
 from sciml.inference.calibration import familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
 from sciml.inference.priors import Prior, log_standard_normal
-from sciml.inference.resampling import systematic
 from sciml.inference.scales import DataScale
 from sciml.inference.simulations import Simulations
 from sciml.neural import NeuralSolver, Phase
-from sciml.parameters import Count, Positive
+from sciml.parameters import Count, Positive, Several
+from sciml.sampling import systematic
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 
 Kind = Literal["choose", "linear", "affine", "spline"]
 Part = Literal["posterior", "likelihood"]
-Several = Annotated[int, Ge(10)]
-LEAST = 50
-"""Simulations of a round at least."""
 FOLDS = 10
 """One tenth of the simulations is held out from each member, another one from each."""
+Members = Annotated[int, Interval(ge=1, le=FOLDS)]
+LEAST = 50
+"""Simulations of a round at least."""
 CHECK = 25
 """Steps between two looks at held-out losses."""
 CLOSING = 1e-4
@@ -70,6 +70,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     """
 
     needs = Simulator
+    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (500, 1_000, 10_000, 100_000)}
     theta: Tensor
     x: Tensor
     made: Tensor
@@ -80,7 +81,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         self,
         simulations: Several,
         rounds: Count,
-        members: Annotated[int, Interval(ge=1, le=FOLDS)],
+        members: Members,
         flow: Kind,
         width: Count,
         batch: Count,
@@ -89,7 +90,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     ) -> None:
         super().__init__()
         if simulations < LEAST * rounds:
-            raise UserError(f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; use fewer")
+            raise UserError(f"expected at least {LEAST} simulations a round, got {simulations} for {rounds}; make more")
         self.simulations = simulations
         self.rounds = rounds
         self.members = members

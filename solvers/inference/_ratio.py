@@ -73,9 +73,7 @@ class RatioSolver(NeuralSolver[Simulator]):
 
     def quadrature(self) -> Tensor:
         """Return the points over which posterior means are taken, shape (points, parameters), float64."""
-        prior = self.problem.prior()
-        unit = torch.quasirandom.SobolEngine(len(prior.marginals), scramble=True, seed=0).draw(QUADRATURE)
-        return prior.quantile(unit.double())
+        return self.problem.prior().quasirandom(QUADRATURE)
 
     def _constant(self, observation: np.ndarray) -> float:
         """Return log ∫ p(θ) e^f(θ, x) dθ."""

@@ -1,21 +1,20 @@
 """Posterior and likelihood flows combined, as far as held-out simulations favour it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
 from sciml.inference.priors import log_standard_normal
-from sciml.inference.resampling import by_observation, effective_size, systematic, weigh
-from sciml.parameters import Count, Positive
+from sciml.inference.resampling import by_observation, effective_size, weigh
+from sciml.parameters import Count, Positive, Several
+from sciml.sampling import systematic
 from sciml.views.simulator import Simulator
 
-from ._flows import CLOSED, FOLDS, PAIRS, FlowSolver, Kind, Part, Several
+from ._flows import CLOSED, PAIRS, FlowSolver, Kind, Members, Part
 
 WEIGHED = 10_000
 """Draws of the posterior flows, counted in the greatest weight, that an observation is worth."""
@@ -49,14 +48,13 @@ class Auto(FlowSolver):
         learning_rate: of the first step.
     """
 
-    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (500, 1_000, 10_000, 100_000)}
     power: Tensor
 
     def __init__(
         self,
         simulations: Several = 10_000,
         rounds: Count = 1,
-        members: Annotated[int, Interval(ge=1, le=FOLDS)] = 3,
+        members: Members = 3,
         flow: Kind = "choose",
         width: Count = 50,
         batch: Count = 128,

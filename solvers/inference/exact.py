@@ -11,14 +11,13 @@ from torch import Tensor
 
 from sciml.inference.resampling import by_observation
 from sciml.inference.tempering import Tempered, r_hat, temper
-from sciml.parameters import Count
+from sciml.parameters import Count, Several
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
 from ._samples import sampled
 
-Several = Annotated[int, Ge(10)]
 KEPT = 0.8
 """Share of the particles that a temperature leaves effective: many small steps keep the weights of modes."""
 

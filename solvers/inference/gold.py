@@ -112,8 +112,10 @@ class Gold(RatioSolver):
         and ``score`` (n, 128, parameters) in deviations of the prior.
         """
         if self.mined is None:
-            unit = torch.quasirandom.SobolEngine(len(self.theta_mean), scramble=True, seed=0).draw(READINGS).double()
-            readings = self.problem.prior().quantile(torch.cat([torch.full_like(unit[:1], 0.5), unit[1:]]))
+            prior = self.problem.prior()
+            unit = prior.quasirandom(READINGS)
+            medians = prior.quantile(torch.full_like(unit[:1], 0.5))
+            readings = torch.cat([medians, unit[1:]])
             blocks = [
                 (theta, traced.x.double(), *self._read(traced, readings))
                 for theta, traced in mined(self.problem, self.simulations, self.seed)

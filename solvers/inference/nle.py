@@ -1,20 +1,18 @@
 """Neural likelihood estimation."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
 from sciml.inference.priors import log_standard_normal
 from sciml.inference.resampling import by_observation
 from sciml.inference.tempering import Tempered, temper
-from sciml.parameters import Count, Positive
+from sciml.parameters import Count, Positive, Several
 from sciml.views.simulator import Simulator
 
-from ._flows import FOLDS, FlowSolver, Kind, Part, Several
+from ._flows import FlowSolver, Kind, Members, Part
 
 MOVES = 10
 """Metropolis sweeps at each temperature."""
@@ -41,13 +39,11 @@ class NLE(FlowSolver):
         particles: that sample the posterior.
     """
 
-    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (500, 1_000, 10_000, 100_000)}
-
     def __init__(
         self,
         simulations: Several = 10_000,
         rounds: Count = 1,
-        members: Annotated[int, Interval(ge=1, le=FOLDS)] = 3,
+        members: Members = 3,
         flow: Kind = "choose",
         width: Count = 50,
         batch: Count = 128,

@@ -1,17 +1,15 @@
 """Neural posterior estimation."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
-from sciml.parameters import Count, Positive
+from sciml.parameters import Count, Positive, Several
 from sciml.views.simulator import Simulator
 
-from ._flows import CLOSED, FOLDS, FlowSolver, Kind, Part, Several
+from ._flows import CLOSED, FlowSolver, Kind, Members, Part
 
 
 class NPE(FlowSolver):
@@ -34,13 +32,11 @@ class NPE(FlowSolver):
         learning_rate: of the first step.
     """
 
-    ladder: ClassVar[Mapping[str, tuple[int, ...]]] = {"simulations": (500, 1_000, 10_000, 100_000)}
-
     def __init__(
         self,
         simulations: Several = 10_000,
         rounds: Count = 1,
-        members: Annotated[int, Interval(ge=1, le=FOLDS)] = 3,
+        members: Members = 3,
         flow: Kind = "choose",
         width: Count = 50,
         batch: Count = 128,

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from annotated_types import Ge
 from scipy.spatial import KDTree
 
+from sciml.parameters import Several
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
 from ._samples import deviations, smoothed
-
-Several = Annotated[int, Ge(10)]
 
 
 class RejectionABC(Solver[Simulator]):

@@ -6,16 +6,17 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from sciml.inference.resampling import systematic
 from sciml.pde.domains import Box
+from sciml.sampling import systematic
 
+POOL = 8
+"""Candidates for each point that is drawn anew."""
 EDGES = 0.5
 """The share of coordinates that follow the density of Chebyshev points."""
 FINE = 1e-2
 """The ratio of root mean squared residuals to those at the first new points from which outliers are held back."""
 OUTLYING = 4.0
 """The residual, relative to the mean one, as which a larger one counts."""
-
 OVERFIT = 3.0
 """The ratio of mean squared residuals at fresh and at old points from which more points are taken."""
 GROWTH = 4

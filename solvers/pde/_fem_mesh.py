@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from sciml.errors import UserError
+from sciml.errors import missing
 from sciml.pde.domains import Box, Domain, Faces, Part
 from sciml.pde.geometry import Shape, Surface
 from sciml.pde.solids import Solid, deepxde_geometry, leaves
@@ -193,7 +193,7 @@ def _by_gmsh(solid: Solid, size: float, around: int) -> tuple[np.ndarray, np.nda
     try:
         import gmsh
     except ImportError:
-        raise UserError("a mesh of this shape needs gmsh: pip install 'sciml-solvers[fem]'") from None
+        raise missing("a mesh of this shape", "gmsh", "fem") from None
     own = not gmsh.isInitialized()
     if own:
         gmsh.initialize(interruptible=False)

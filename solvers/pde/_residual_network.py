@@ -18,7 +18,7 @@ from sciml.pde.fields import Array, Derivative
 from sciml.pde.tape import per_row, recording
 from sciml.views.residual import Derivatives, Residual
 
-from ._drawing import grows, influence, spread, toward_edges
+from ._drawing import POOL, grows, influence, spread, toward_edges
 from ._groups import Group, grouped, interior, places
 from ._imposed import FieldData, Imposed, impose
 from ._interval import deviation, intervals
@@ -28,8 +28,6 @@ from ._windows import BEFORE, Handover, Windows, handed, moment, refusal, split
 
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
-POOL = 8
-"""Candidates for each point that is drawn anew."""
 
 
 class ResidualNetwork(NeuralSolver[Residual]):

@@ -10,7 +10,7 @@ _NUMBERS = ("no branch", "one branch", "two branches", "three branches")
 
 def _title(out: int, trained: Sequence[int]) -> str:
     number = _NUMBERS[out] if out < len(_NUMBERS) else f"{out} branches"
-    return f"{number} out" + ("" if out in trained else " (never in training)")
+    return f"{number} out" + ("" if out in trained else "\n(never in training)")
 
 
 def flows_figure(flows: np.ndarray, reference: np.ndarray, outages: np.ndarray, trained: Sequence[int]) -> Figure:
