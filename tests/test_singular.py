@@ -112,9 +112,20 @@ def test_where_the_singular_part_has_no_value_the_solution_is_finite():
     assert np.isfinite(zero(np.array([[0.0, 1.0], [1.0, 1.0]]))).all()
 
 
-def test_only_equations_that_the_singular_part_misses_are_weighted():
-    parts = Split(Cavity())
-    assert [parts._solves(t) for t in parts.problem.terms[:3]] == [False, False, True]
+@pytest.mark.parametrize(("problem", "term", "corner"), [(Cornered(), 0, (0, 0)), (Cavity(), 2, (0, 1))], ids=repr)
+def test_an_equation_counts_at_every_length_as_values_on_the_edges_do(problem, term, corner):
+    equation = Split(problem).remainder.terms[term].relation
+    order = sum(equation.needs[0].order)
+    inward = np.random.default_rng(0).uniform(0.1, 1, (50, 2)) * np.where(corner, -1, 1)
+
+    def ratio(length):
+        """Return an integral of squares over a patch of a remainder of size 1, by that of its values on edges."""
+        at = dict(zip(("x", "y"), (corner + length * inward).T, strict=True))
+        bent, none = ({d: np.full(50, size) for d in equation.needs} for size in (length**-order, 0.0))
+        return length**2 * np.mean((equation(bent, at) - equation(none, at)) ** 2) / length
+
+    assert ratio(1e-4) == pytest.approx(ratio(1e-2), rel=0.05)
+    assert ratio(1e-4) > 0.01
 
 
 def test_a_singular_part_of_another_number_of_fields_is_refused():

@@ -68,8 +68,8 @@ class HeatSource(Observed):
         line = chebyshev(0.0, 1.0, NODES)
         inner = line.nodes[1:-1]
         second = line.matrix(line.nodes, 2).toarray()[1:-1, 1:-1]
-        values, vectors = np.linalg.eig(second)
-        order = np.argsort(values.real)[::-1]
-        values, vectors = values.real[order], vectors.real[:, order]
+        values, vectors = map(np.real, np.linalg.eig(second))
+        order = np.argsort(values)[::-1]
+        values, vectors = values[order], vectors[:, order]
         at = np.stack([line.matrix(np.array(axis)).toarray()[:, 1:-1] @ vectors for axis in zip(*SENSORS, strict=True)])
         return tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in (inner, values, np.linalg.inv(vectors), at))  # pyright: ignore[reportReturnType]
