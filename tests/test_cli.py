@@ -118,6 +118,7 @@ heavy = sorted({HEAVY!r} & set(sys.modules))
 assert not heavy, heavy
 sys.exit(code)
 """
+    limit = 0.2 if not words or "--help" in words else 0.4  # reading the files of all plug-ins takes its time
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-c", probe]
@@ -127,9 +128,9 @@ sys.exit(code)
         assert len(done.stderr.splitlines()) == (code == 2)
         # CPU seconds: wall-clock seconds also count whatever else the machine does.
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        if seconds < 0.2:
+        if seconds < limit:
             return
-    pytest.fail("three attempts took 0.2 s of CPU time or more each")
+    pytest.fail(f"three attempts took {limit} s of CPU time or more each")
 
 
 MISTAKES = [
@@ -483,7 +484,7 @@ def test_matrix_gives_every_reason(capsys):
     ("line", "offered"),
     [
         ("sciml tr", ["train"]),
-        ("sciml train problem=heat_", ["heat_2d", "heat_fast"]),
+        ("sciml train problem=heat_", ["heat_2d", "heat_source", "heat_fast"]),
         ("sciml train problem=heat solver=spect", ["spectral"]),
         ("sciml train problem=heat problem.d", ["problem.diffusivity="]),
         ("sciml completion b", ["bash"]),
