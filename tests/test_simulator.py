@@ -208,7 +208,7 @@ class Broken(TwoMoons):
 def test_broken_simulators_are_reported() -> None:
     with pytest.raises(SolveError, match=r"shape \(10, 2\), got \(10, 1\)"):
         Broken().joint(10, generator())
-    with pytest.raises(SolveError, match="at .* failed: it returned NaN or infinity"):
+    with pytest.raises(SolveError, match=r"at .* failed: it returned NaN or infinity"):
         Broken(finite=False).joint(10, generator())
 
 
