@@ -59,7 +59,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         simulations: simulator calls of all rounds.
         rounds: 1 answers any observation; with more, the later ones close in on the one that is scored.
         members: flows of each kind.
-        flow: the kind of the flows; the one with the least held-out loss is chosen.
+        flow: the kind of the flows; by default the one with the least held-out loss.
         width: units of a hidden layer.
         batch: simulations of a batch.
         steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine.
@@ -79,14 +79,14 @@ class FlowSolver(NeuralSolver[Simulator]):
 
     def __init__(
         self,
-        simulations: Several,
-        rounds: Count,
-        members: Members,
-        flow: Kind,
-        width: Count,
-        batch: Count,
-        steps: Count,
-        learning_rate: Positive,
+        simulations: Several = 10_000,
+        rounds: Count = 1,
+        members: Members = 3,
+        flow: Kind = "choose",
+        width: Count = 50,
+        batch: Count = 128,
+        steps: Count = 1200,
+        learning_rate: Positive = 2e-3,
     ) -> None:
         super().__init__()
         if simulations < LEAST * rounds:

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from sciml.inference.priors import log_standard_normal
 from sciml.inference.resampling import by_observation, effective_size, weigh
-from sciml.parameters import Count, Positive, Several
 from sciml.sampling import systematic
 from sciml.views.simulator import Simulator
 
-from ._flows import CLOSED, PAIRS, FlowSolver, Kind, Members, Part
+from ._flows import CLOSED, PAIRS, FlowSolver, Part
 
 WEIGHED = 10_000
 """Draws of the posterior flows, counted in the greatest weight, that an observation is worth."""
@@ -36,36 +35,13 @@ class Auto(FlowSolver):
     flattered. Of more than forty data no likelihood is modelled.
     Sources: those of npe and nle; D. B. Rubin, Using the SIR algorithm to simulate posterior distributions, Bayesian
     Statistics 3, 1988.
-
-    Args:
-        simulations: simulator calls of all rounds.
-        rounds: 1 answers any observation; with more, the later ones close in on the one that is scored.
-        members: flows of each kind.
-        flow: the kind of the flows; by default the one with the least held-out loss.
-        width: units of a hidden layer.
-        batch: simulations of a batch.
-        steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine.
-        learning_rate: of the first step.
     """
 
     power: Tensor
 
-    def __init__(
-        self,
-        simulations: Several = 10_000,
-        rounds: Count = 1,
-        members: Members = 3,
-        flow: Kind = "choose",
-        width: Count = 50,
-        batch: Count = 128,
-        steps: Count = 1200,
-        learning_rate: Positive = 2e-3,
-    ) -> None:
-        super().__init__(simulations, rounds, members, flow, width, batch, steps, learning_rate)
-        self.weighed = by_observation(self._weighed)
-
     def build(self, problem: Simulator) -> None:
         super().build(problem)
+        self.weighed = by_observation(self._weighed)
         self.register_buffer("power", torch.zeros((), dtype=self.real))
 
     def modelled(self, problem: Simulator) -> tuple[Part, ...]:

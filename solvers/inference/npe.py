@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.parameters import Count, Positive, Several
 from sciml.views.simulator import Simulator
 
-from ._flows import CLOSED, FlowSolver, Kind, Members, Part
+from ._flows import CLOSED, FlowSolver, Part
 
 
 class NPE(FlowSolver):
@@ -20,30 +19,7 @@ class NPE(FlowSolver):
     Sources: G. Papamakarios, I. Murray, Fast ε-free inference of simulation models with Bayesian conditional density
     estimation, 2016, arXiv 1605.06376; M. Deistler et al., Truncated proposals for scalable and hassle-free
     simulation-based inference, 2022, arXiv 2210.04815.
-
-    Args:
-        simulations: simulator calls of all rounds.
-        rounds: 1 answers any observation; with more, the later ones close in on the one that is scored.
-        members: flows of each kind.
-        flow: the kind of the flows; by default the one with the least held-out loss.
-        width: units of a hidden layer.
-        batch: simulations of a batch.
-        steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine.
-        learning_rate: of the first step.
     """
-
-    def __init__(
-        self,
-        simulations: Several = 10_000,
-        rounds: Count = 1,
-        members: Members = 3,
-        flow: Kind = "choose",
-        width: Count = 50,
-        batch: Count = 128,
-        steps: Count = 1200,
-        learning_rate: Positive = 2e-3,
-    ) -> None:
-        super().__init__(simulations, rounds, members, flow, width, batch, steps, learning_rate)
 
     def modelled(self, problem: Simulator) -> tuple[Part, ...]:
         return ("posterior",)
