@@ -1,6 +1,7 @@
 """power-grid-model as a peer."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,6 @@ class PowerGridModel(OnLoadFlow):
 
 def _model(grid: PowerGrid) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
     """Return the peer's model of a grid, and its names of branches, loads and the source."""
-    try:
-        from power_grid_model import PowerGridModel as Model  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise missing("this peer", "power-grid-model", "peers") from None
     ohms = _VOLTS**2 / (1e6 * grid.base)
     buses = np.arange(len(grid.numbers))
     branches = len(buses) + np.arange(len(grid.source))
@@ -113,15 +110,20 @@ def _model(grid: PowerGrid) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
         "shunt": _table("input", "shunt", buses.shape, id=shunts, status=1, **shunt),
         "source": _table("input", "source", (1,), id=source, status=1, **held),
     }
-    return Model(parts), branches, loads, source
+    return _library().PowerGridModel(parts), branches, loads, source
 
 
 def _table(kind: str, component: str, shape: tuple[int, ...], **columns: Any) -> np.ndarray:
     """Return the peer's array of a component with columns filled."""
-    from power_grid_model import initialize_array  # pyright: ignore[reportMissingImports]
-
-    make: Any = initialize_array  # whose annotations know constants alone
-    made = make(kind, component, shape)
+    made = _library().initialize_array(kind, component, shape)
     for name, values in columns.items():
         made[name] = values
     return made
+
+
+def _library() -> Any:
+    """Return the peer's package, by name because a type checker would take this file for it where it is absent."""
+    try:
+        return import_module("power_grid_model")
+    except ImportError:
+        raise missing("this peer", "power-grid-model", "peers") from None
