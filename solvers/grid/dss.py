@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sciml.grid.balance import Balance
 from sciml.parameters import Count, Fraction, Positive
 
-from ._on_balance import OnBalance, Round, diagonal, felt
+from ._on_balance import OnBalance, Round, diagonal
 
 
 class DSS(OnBalance):
@@ -62,7 +62,7 @@ class DSS(OnBalance):
         given = balance.read(scenarios)
         state = start = balance.start(given)
         near = balance.imbalance(start, given) / diagonal(balance, start, given)
-        known = torch.cat([felt(near), balance.node_features(given)], dim=-1)
+        known = torch.cat([10 * near, balance.node_features(given)], dim=-1)  # corrections of a tenth are usual
         features = balance.edge_features()
         presence = balance.presence(given)[..., None]
         latent = start.new_zeros(*start.shape[:2], self.width)

@@ -19,7 +19,7 @@ class GNS(OnBalance):
     imbalance the correction that would cure it were it not for the neighbours. Messages reach as far as there are
     steps; with ``global_solve`` each step moves the whole grid instead, and networks say by how much:
 
-    x ← x - (1 + tanh C₁) ⊙ J⁻¹ΔF(x) + tanh C₂ ⊙ D⁻¹ΔF(x)
+    x ← x - J⁻¹[(1 + tanh C(h, m)) ⊙ ΔF(x)]
 
     Untrained this is Newton's method with the Jacobian kept, and a state in balance stays as it is, whatever the weights;
     which is what a network needs on a grid that it was not trained on.
@@ -55,9 +55,7 @@ class GNS(OnBalance):
         self.global_solve = global_solve
 
     def shape(self, components: int, known: int, edge: int) -> None:
-        kinds = 2 if self.global_solve else 1
-        node, outputs = components + self.width + known, kinds * components + self.width
-        sizes = node, kinds * components, edge, self.width, self.hidden, outputs
+        sizes = components + self.width + known, components, edge, self.width, self.hidden, components + self.width
         self.network = nn.ModuleList(Round(*sizes, self.real) for _ in range(self.corrections))
 
     def iterate(self, balance: Balance, scenarios: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -73,15 +71,10 @@ class GNS(OnBalance):
         for step in self.network:
             near = imbalance / stiffness
             node = torch.cat([felt(near), latent, known], dim=-1)
-            if solve is None:
-                change = torch.tanh(step(node, state - start, features, balance.edges, presence))
-                move, change = change.tensor_split([start.shape[-1]], dim=-1)
-            else:
-                far = solve(imbalance)
-                relative = torch.cat([state - start, far], dim=-1)
-                change = torch.tanh(step(node, relative, features, balance.edges, presence))
-                gain, cure, change = change.tensor_split([start.shape[-1], 2 * start.shape[-1]], dim=-1)
-                move = (1 + gain) * far + cure * near
+            change = torch.tanh(step(node, state - start, features, balance.edges, presence))
+            move, change = change.tensor_split([start.shape[-1]], dim=-1)
+            if solve:
+                move = solve((1 + move) * imbalance)
             state, latent = state + balance.unknown * move, latent + change
             imbalance = balance.imbalance(state, given)
             imbalances.append(imbalance)
