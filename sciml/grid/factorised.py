@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
@@ -51,5 +50,5 @@ class _Solve(torch.autograd.Function):
 
 
 def _solve(factors: SuperLU, right: Tensor, transposed: str) -> Tensor:
-    found = factors.solve(right.detach().double().cpu().numpy().astype(np.float64), transposed)
+    found = factors.solve(right.detach().double().cpu().numpy(), transposed)
     return torch.from_numpy(found).to(right)

@@ -16,8 +16,9 @@ class DSS(OnBalance):
 
     with b what is known of a node, m the messages of its neighbours and x₀ the start. No step sees how much
     its solution is out of balance; the loss alone does, discounted over the steps. Every branch is an edge in either
-    direction, so that one sum over edges takes the place of the paper's two. Source: B. Donon, Z. Liu, W. Liu, I. Guyon,
-    A. Marot and M. Schoenauer, Deep statistical solvers, Advances in Neural Information Processing Systems 33, 2020.
+    direction, so that one sum over edges takes the place of the paper's two. Source: B. Donon, Z. Liu, W. Liu, I.
+    Guyon, A. Marot and M. Schoenauer, Deep statistical solvers, Advances in Neural Information Processing Systems
+    33, 2020.
 
     Args:
         corrections: K, the number of steps.

@@ -21,8 +21,8 @@ class GNS(OnBalance):
 
     x ← x - J⁻¹[(1 + tanh C(h, m)) ⊙ ΔF(x)]
 
-    Untrained this is Newton's method with the Jacobian kept, and a state in balance stays as it is, whatever the weights;
-    which is what a network needs on a grid that it was not trained on.
+    Without weights this is Newton's method with the Jacobian kept, and whatever the weights, a state in balance stays;
+    so that a network does little harm on a grid that it was not trained on.
 
     The imbalance ΔF counts what compensates by itself: on a power grid the slack supplies the active power
     that loads and losses ask for, and generators supply reactive power. Source: B. Donon, R. Clément, B.
@@ -34,7 +34,7 @@ class GNS(OnBalance):
         latent: components of a node's latent vector.
         hidden: width of the hidden layers.
         discount: γ of the loss Σ_k γ^(K-k) mean |ΔF(x_k)|².
-        global_solve: whether steps go by J⁻¹ΔF.
+        global_solve: whether steps are solves with J.
         rows: scenarios in a batch, of each grid.
         steps: of Adam.
         learning_rate: of Adam, at the start.
