@@ -33,13 +33,13 @@ class DSS(OnBalance):
 
     def __init__(
         self,
-        corrections: Count = 10,
-        latent: Count = 16,
-        hidden: Count = 32,
+        corrections: Count = 6,
+        latent: Count = 32,
+        hidden: Count = 64,
         pace: Positive = 1.0,
-        discount: Fraction = 0.9,
-        rows: Count = 32,
-        steps: Count = 6000,
+        discount: Fraction = 0.5,
+        rows: Count = 64,
+        steps: Count = 3000,
         learning_rate: Positive = 5e-3,
     ) -> None:
         super().__init__(corrections, latent, hidden, discount, rows, steps, learning_rate)
