@@ -11,6 +11,7 @@ from sciml.grid.factorised import Factorised
 from sciml.neural import NeuralSolver
 from sciml.solver import misfit
 from sciml.training.settings import Training
+from solvers.grid._on_balance import Round
 from solvers.grid.dc import DC
 from solvers.grid.dss import DSS
 from solvers.grid.gns import GNS
@@ -57,6 +58,7 @@ def test_without_gains_a_global_solve_is_newton_with_the_jacobian_kept(problem: 
     module = GNS(corrections=6, global_solve=True).fresh(problem, 0, torch.float64)
     assert isinstance(module, GNS)
     for step in module.network:
+        assert isinstance(step, Round)
         torch.nn.init.zeros_(step.outcome.weight)
     inputs = torch.from_numpy(problem.scenarios("test")[:20])
     state, imbalances = module.iterate(module.balance, inputs)
