@@ -6,6 +6,7 @@ import torch
 
 import sciml
 from problems.grid.grid import Grid
+from sciml.configuration.choices import choose
 from sciml.grid.balance import newton
 from sciml.grid.factorised import Factorised
 from sciml.neural import NeuralSolver
@@ -121,3 +122,8 @@ def test_training_on_several_grids_weighs_them_alike() -> None:
         one.sample(torch.Generator().manual_seed(0))
         alone.append(float(one.losses({"scenarios_0": scenarios})["imbalance"]))
     assert both == pytest.approx(np.sqrt(alone[0] * alone[1]))
+
+
+def test_the_variants_are_what_their_constructors_take() -> None:
+    assert GNS(**choose("solver", "gns_global").settings).global_solve
+    assert Grid(**choose("problem", "ieee300_unseen").settings).train_cases[-1] == "ieee118"
