@@ -33,6 +33,7 @@ class Phase:
         learning_rate: of Adam or SOAP; the others find the length of their steps themselves.
         decay: the learning rate ends at ``decay * learning_rate``, along a cosine; in (0, 1].
         stage: which of the networks that are trained one after the other it belongs to.
+        betas: shares of Adam's running means of gradients and of their squares that a step leaves.
 
     Raises:
         ValueError: no step, or a decay out of its range.
@@ -43,6 +44,7 @@ class Phase:
     learning_rate: float = 1e-3
     decay: float = 1.0
     stage: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.decay <= 1:
@@ -66,7 +68,7 @@ class Phase:
         """
         match self.optimizer:
             case "adam":
-                return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+                return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, fused=True)
             case "soap":
                 return _soap(parameters, self.learning_rate)
             case "ssbfgs":

@@ -57,8 +57,14 @@ COSTLY = {
     ("sir", "gold"),
     ("bernoulli_glm_raw", "nle"),
     ("slcp_distractors", "nle"),
+    ("bernoulli_glm_raw", "surrogate"),
+    ("g_and_k", "surrogate"),
+    ("slcp_distractors", "surrogate"),
+    ("grid_state", "nle"),
+    ("grid_state", "auto"),
+    ("grid_state", "exact"),
 }
-"""Pairs that take minutes at the coarsest: marching in two dimensions, many times, or densities of a hundred data."""
+"""Pairs that take long at the coarsest: marching in two dimensions, many times, densities of a hundred data, steps."""
 
 
 @cache

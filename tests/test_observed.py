@@ -10,11 +10,13 @@ from torch import Tensor
 
 from problems.inference.g_and_k import GAndK, GAndKLaw
 from problems.inference.heat_source import SENSORS, TIMES, WIDTH, HeatSource
+from problems.inference.jets import Jets
 from sciml.inference.draws import RandomDraws
 from sciml.references import reference_file
 
 KINDS = [GAndK, HeatSource]
-NODES = {"g_and_k": 17, "heat_source": 31}
+STORED = [*KINDS, Jets]
+NODES = {"g_and_k": 17, "heat_source": 31, "jets": 41}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -80,7 +82,7 @@ def test_observations_were_simulated_at_their_true_parameters(kind: Any) -> None
     assert (own > others).double().mean() > 0.95
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", STORED, ids=lambda k: k.__name__)
 def test_stored_posteriors_were_diagnosed(kind: Any) -> None:
     problem = kind()
     with h5py.File(reference_file(f"{problem.name}.h5", problem.checksum)) as file:
@@ -91,7 +93,7 @@ def test_stored_posteriors_were_diagnosed(kind: Any) -> None:
     assert (quality["quadrature_mean_difference"] < 0.15).all()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", STORED, ids=lambda k: k.__name__)
 def test_stored_posteriors_have_the_moments_of_quadrature(kind: Any) -> None:
     problem = kind(observation=2)
     prior, x = problem.prior(), torch.from_numpy(problem.observed())

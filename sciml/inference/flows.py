@@ -15,11 +15,14 @@ RIDGE = 0.1
 REGRESSED = ("slope", "offset", "factor")
 CALM = 0.1
 """How much of their usual first weights the last layers get."""
-FlowKind = Literal["linear", "affine", "spline"]
+FlowKind = Literal["linear", "affine", "spline", "coupled"]
 _SHAPES: dict[FlowKind, Callable[..., nn.Module]] = {
     "linear": lambda *sizes, width: MAF(*sizes, transforms=1, hidden_features=()),
     "affine": lambda *sizes, width: MAF(*sizes, transforms=3, hidden_features=(width, width), activation=nn.SiLU),
     "spline": lambda *sizes, width: NSF(*sizes, transforms=3, hidden_features=(width, width), activation=nn.SiLU),
+    "coupled": lambda *sizes, width: NSF(
+        *sizes, transforms=5, passes=2, hidden_features=(width, width), activation=nn.SiLU
+    ),
 }
 
 
@@ -28,7 +31,8 @@ class Flow(nn.Module):
 
     They model what a linear regression of y on c leaves, y = A c + b + L r, which is where training begins.
     ``linear`` shifts and scales by linear functions, so that y is normal; ``affine`` by networks, three times;
-    ``spline`` bends by monotone rational quadratic splines, three times. Sources: G. Papamakarios et al., Masked
+    ``spline`` bends by monotone rational quadratic splines, three times; ``coupled`` does so five times, each half of y
+    given the other, so that a draw takes ten passes however long y is. Sources: G. Papamakarios et al., Masked
     autoregressive flow for density estimation, 2017, arXiv 1705.07057; C. Durkan et al., Neural spline flows, 2019,
     arXiv 1906.04032.
 

@@ -50,6 +50,12 @@ class DataScale(nn.Module):
         spread = x if noise is None else torch.where(self.kind == COUNT, x + noise, x)
         return (self._bent(spread) - self.centre) / self.width
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the data of z (..., columns), counts rounded, float64."""
+        bent = z.double() * self.width + self.centre
+        counts = ((bent / 2).clamp_min(0) ** 2 - 0.5).round().clamp_min(0)
+        return torch.where(self.kind == POSITIVE, bent.exp(), torch.where(self.kind == COUNT, counts, bent))
+
     def context(self, x: Tensor) -> Tensor:
         """Return z bent together beyond ten deviations, for networks that look at data but need no density of them."""
         return REACH * torch.tanh(self(x) / REACH)
