@@ -335,7 +335,7 @@ def test_the_table_and_the_figures_show_every_scenario(problem: Grid) -> None:
     for axes, values in table.arrays.values():
         assert values.shape == tuple(len(table.axes[a]) for a in axes)
     assert np.allclose(table.arrays["vm"][1], 1)
-    assert [name for name, _ in problem.figures(solution)] == ["flows", "outages"]
+    assert [name for name, _ in problem.figures(solution)] == ["flows", "outages", "loading", "network"]
 
 
 def test_inputs_and_outputs_are_named_with_units(problem: Grid) -> None:

@@ -199,6 +199,19 @@ class Grid(Graph, Pairs):
     def intact(self) -> np.ndarray:
         return self.flow.grid.in_service.astype(float)
 
+    def divided(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and τ, which counts open branches, couplers among them, and buses whose generators are all out.
+
+        Such a bus has the set-point zero; x has the nominal one instead, so that τ alone tells.
+        """
+        x, tau = super().divided(points)
+        if not self.generators_out:
+            return x, tau
+        others, setpoint = np.split(x, [-len(self.flow.grid.setpoint)], axis=1)
+        lost = setpoint == 0
+        x = np.hstack([others, np.where(lost, self.flow.grid.setpoint, setpoint)])
+        return x, np.hstack([tau, lost[:, 1:]])  # those at the slack never fail
+
     @property
     def measure(self) -> csr_array:
         """The flows that voltages make; see ``flow_measure``."""
@@ -318,10 +331,9 @@ class Grid(Graph, Pairs):
         return load_flow_table(self.flow.grid, known.inputs[:, self.structure], *answers, known.outages, aside)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
-        from ._figures import errors_figure, flows_figure
+        from ._figures import load_flow_figures
 
         known = self.reference
-        flows = self.branch_flows(known.inputs, solution(known.inputs))
-        reference = self.branch_flows(known.inputs, known.outputs)
-        yield "flows", flows_figure(flows, reference, known.outages, self.train_outages)
-        yield "outages", errors_figure(flows, reference, known.outages, self.train_outages)
+        status, answers = known.inputs[:, self.structure], (solution(known.inputs), known.outputs)
+        drawn = self.flow.grid, status, *answers, known.outages
+        yield from load_flow_figures(*drawn, self.train_outages, len(self.couplers))

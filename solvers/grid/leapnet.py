@@ -65,9 +65,9 @@ class LeapNet(OnPairs):
         self.hidden = hidden
         self.layers = layers
 
-    def shape(self, plain: int, structural: int, outputs: int) -> None:
+    def shape(self, plain: int, changes: int, outputs: int) -> None:
         self.encoder = self._network(plain, self.width)
-        self.leap = Leap(self.width, structural, self.units, self.real)
+        self.leap = Leap(self.width, changes, self.units, self.real)
         self.decoder = self._network(self.width, outputs)
 
     def _network(self, inputs: int, outputs: int) -> MLP:

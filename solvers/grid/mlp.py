@@ -37,8 +37,8 @@ class MLP(OnPairs):
         self.hidden = hidden
         self.layers = layers
 
-    def shape(self, plain: int, structural: int, outputs: int) -> None:
-        self.network = Network(plain + structural, outputs, self.hidden, self.layers, "silu", self.real)
+    def shape(self, plain: int, changes: int, outputs: int) -> None:
+        self.network = Network(plain + changes, outputs, self.hidden, self.layers, "silu", self.real)
 
     def standardised(self, x: Tensor, tau: Tensor) -> Tensor:
         return self.network(torch.cat([x, tau], dim=1))
