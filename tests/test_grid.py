@@ -324,6 +324,7 @@ def test_leapnet_leaves_the_intact_structure_to_encoder_and_decoder(problem: Gri
 
 def test_units_of_a_leap_move_along_directions_of_their_own() -> None:
     leap = Leap(latent=3, structure=2, units=2, real=torch.float64)
+    torch.nn.init.normal_(leap.encode.weight)
     h, tau = torch.randn(1, 3, dtype=torch.float64), torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     expected = h + leap.encode(h)[:, 2:] @ leap.decode.weight[:, 2:].T
     torch.testing.assert_close(leap(h, tau), expected)

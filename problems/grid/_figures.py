@@ -54,7 +54,7 @@ def load_flow_figures(
         yield "loading", loading_figure(loading, exact, outages, trained)
         row = int(np.where(answered, exact.max(axis=1), -1).argmax())
         state = Loaded(status[row], loading[row], exact[row])
-        yield "network", network_figure(grid, state, f"scenario {row}, in which a branch is loaded most")
+        yield "network", network_figure(grid, state, f"scenario {row}, of the greatest load on a branch")
 
 
 def flows_figure(flows: np.ndarray, reference: np.ndarray, outages: np.ndarray, trained: Sequence[int]) -> Figure:
@@ -90,19 +90,21 @@ def loading_figure(loading: np.ndarray, exact: np.ndarray, outages: np.ndarray, 
         trained: numbers of outages met in training.
     """
     numbers = np.unique(outages)
-    figure = Figure(figsize=(1 + 3.7 * len(numbers), 4.6), layout="constrained")
-    panels = figure.subplots(1, len(numbers), sharex=True, sharey=True, squeeze=False)[0]
-    most = 100 * max(float(np.nanquantile(loading, 0.9999)), float(exact.max()), 1.05) * 1.03
+    figure = Figure(figsize=(1 + 3.7 * len(numbers), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(numbers), squeeze=False)[0]
     for panel, k in zip(panels, numbers, strict=True):
         found, true = 100 * loading[outages == k], 100 * exact[outages == k]
         missed, false = (true > 100) & ~(found > 100), ~(true > 100) & (found > 100)
+        most = 1.05 * max(float(np.nanmax(found, initial=0)), float(true.max()), 110.0)
         panel.plot([0, most], [0, most], color="0.6", linewidth=1, zorder=0)
         for line in (panel.axhline, panel.axvline):
             line(100, color="0.3", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
         panel.scatter(true, found, s=4, alpha=0.4, linewidths=0, rasterized=True)
-        panel.scatter(true[missed | false], found[missed | false], s=7, color="C3", linewidths=0, rasterized=True)
+        wrong = missed | false
+        panel.scatter(true[wrong], found[wrong], s=7, color="C3", linewidths=0, rasterized=True)
         text = f"{(true > 100).sum()} overloads\n{missed.sum()} missed\n{false.sum()} false alarms"
-        panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        panel.text(0.97, 0.03, text, transform=panel.transAxes, ha="right", fontsize="small", bbox=box)
         panel.set(title=_title(k, trained), xlabel="current by Newton-Raphson [% of limit]", aspect="equal")
         panel.set(xlim=(0, most), ylim=(0, most))
     panels[0].set_ylabel("current [% of limit]")

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _TRAIN, _TEST, _SHIFTED, _WITHHELD, _LINES, _GENERATORS = 0, 1, 2, 3, 4, 5
 
+_LINE = 0.1j
+"""Impedance of a line, in p.u."""
+
 Number = Annotated[int, Ge(0)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -214,8 +217,13 @@ class Grid(Graph, Pairs):
 
     @property
     def measure(self) -> csr_array:
-        """The flows that voltages make; see ``flow_measure``."""
-        return flow_measure(self.flow.grid, operating_point(self.flow))
+        """The flows that voltages make; see ``flow_measure``. A coupler counts as a line, not by its own reactance.
+
+        By that an angle between busbars while they are parted would outweigh all else.
+        """
+        grid, coupler = self.flow.grid, np.arange(len(self.intact)) >= len(self.intact) - len(self.couplers)
+        alike = replace(grid, impedance=np.where(coupler, _LINE, grid.impedance))
+        return flow_measure(alike, operating_point(PowerFlow(alike)))
 
     @cached_property
     def unseen(self) -> np.ndarray:
