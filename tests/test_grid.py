@@ -339,6 +339,13 @@ def test_the_table_and_the_figures_show_every_scenario(problem: Grid) -> None:
     assert [name for name, _ in problem.figures(solution)] == ["flows", "outages", "loading", "network"]
 
 
+def test_loads_that_no_scenario_can_carry_are_refused() -> None:
+    net = case14()
+    net.load[["p_mw", "q_mvar"]] *= 40
+    with pytest.raises(UserError, match="none of 15 scenarios drawn to test has a load flow; lower loads"):
+        Grid.of(net, test=5).prepare()
+
+
 def test_inputs_and_outputs_are_named_with_units(problem: Grid) -> None:
     units = {v.name: v.unit for v in (*problem.inputs, *problem.outputs)}
     assert units["p_load_bus3"] == "MW"

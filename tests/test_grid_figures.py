@@ -64,10 +64,10 @@ def test_overloads_are_counted_as_found_missed_and_false() -> None:
 
 def test_scenarios_without_an_answer_do_not_spoil_the_figures(grid: PowerGrid) -> None:
     truth = np.tile(np.r_[np.ones(14), np.linspace(0, -10, 14)], (3, 1))
-    answer = truth.copy()
+    answer = 1.01 * truth
     answer[0] = np.nan
     drawn = load_flow_figures(grid, np.ones((3, 20)), answer, truth, np.zeros(3, int), (0, 1), 0)
     assert [name for name, _ in drawn] == ["flows", "outages", "loading", "network"]
     answer[:] = np.nan
     drawn = load_flow_figures(grid, np.ones((3, 20)), answer, truth, np.zeros(3, int), (0, 1), 0)
-    assert [name for name, _ in drawn] == ["flows", "outages"]
+    assert not list(drawn)

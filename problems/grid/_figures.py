@@ -29,7 +29,7 @@ def load_flow_figures(
     trained: Sequence[int],
     couplers: int,
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield the figures of n load flows by name.
+    """Yield the figures of n load flows by name, none where no scenario has an answer.
 
     Args:
         grid: the arrays.
@@ -40,6 +40,9 @@ def load_flow_figures(
         trained: numbers of outages met in training.
         couplers: the branches at the end whose flows are not scored.
     """
+    answered = np.isfinite(outputs).all(axis=1)
+    if not answered.any():
+        return
     answers = voltages(outputs), voltages(truth)
     flows, reference = (np.real(grid.flows(v, status)[:, 0]) for v in answers)
     yield "flows", flows_figure(flows, reference, outages, trained)
@@ -49,12 +52,10 @@ def load_flow_figures(
     limit = _MARGIN * exact[few if few.any() else slice(None)].max(axis=0)
     limit[(limit == 0) | (np.arange(len(limit)) >= len(limit) - couplers)] = np.inf
     loading, exact = loading / limit, exact / limit
-    answered = np.isfinite(loading).all(axis=1)
-    if answered.any():
-        yield "loading", loading_figure(loading, exact, outages, trained)
-        row = int(np.where(answered, exact.max(axis=1), -1).argmax())
-        state = Loaded(status[row], loading[row], exact[row])
-        yield "network", network_figure(grid, state, f"scenario {row}, of the greatest load on a branch")
+    yield "loading", loading_figure(loading, exact, outages, trained)
+    row = int(np.where(answered, exact.max(axis=1), -1).argmax())
+    state = Loaded(status[row], loading[row], exact[row])
+    yield "network", network_figure(grid, state, f"scenario {row}, of the greatest load on a branch")
 
 
 def flows_figure(flows: np.ndarray, reference: np.ndarray, outages: np.ndarray, trained: Sequence[int]) -> Figure:

@@ -272,7 +272,11 @@ class Grid(Graph, Pairs):
         return self._solved("shifted")
 
     def _solved(self, split: str) -> Solved:
-        return solved(self.flow, self.drawn[split], self.tolerance, None if self.is_plain else self.operation)
+        found = solved(self.flow, self.drawn[split], self.tolerance, None if self.is_plain else self.operation)
+        if split != "shifted" and not len(found.inputs):
+            drawn = sum(found.unsolved.values())
+            raise UserError(f"none of {drawn} scenarios drawn to {split} has a load flow; lower loads or their spread")
+        return found
 
     def statement(self) -> Iterator[tuple[str, str, str]]:
         yield "power balance", "S_i = V_i Σ_j conj(Y_ij V_j)", r"S_i = V_i \sum_j \overline{Y_{ij} V_j}"
