@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--certificates", type=int, default=1_000_000)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", module="lightsim2grid")
     torch.set_num_threads(1)
     figures = {}
     for case in options.cases:
