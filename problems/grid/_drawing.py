@@ -86,7 +86,7 @@ def network_figure(grid: PowerGrid, state: Loaded, note: str) -> "Figure":
         left.annotate(
             text, middle, xytext=(28, 28), textcoords="offset points", bbox=box, arrowprops=arrow, fontsize=8, zorder=9
         )
-    gone = [_name(grid, k) for k in np.flatnonzero((state.status == 0) & grid.in_service)]
+    gone = [_name(grid, k) for k in np.flatnonzero((state.status == 0) & grid.in_service).tolist()]
     figure.suptitle(f"{note}; out: {', '.join(gone) or 'no branch'}", fontsize="medium")
     left.legend(loc="lower left", frameon=False, fontsize="small", handletextpad=0.4)
     return figure

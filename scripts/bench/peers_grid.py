@@ -187,14 +187,14 @@ def measured(case: str, scenarios: int, repeats: int) -> dict[str, dict[str, flo
 def certificates(grid: PowerGrid, count: int) -> dict[str, int]:
     """Return how many certificates are wrong, how many load flows are missed, and how many rows have none."""
     plan, solver, flow = replace(CHECKED, count=count), NewtonBatch(grid, TOLERANCE), PowerFlow(grid)
-    told = dict.fromkeys(("wrong", "missed", "islanded", "unsolved"), 0)
+    told: dict[str, int] = dict.fromkeys(("wrong", "missed", "islanded", "unsolved"), 0)
     for shard in range(plan.shards):
         inputs, _ = plan.draw(grid, shard)
         found = solver.solve(inputs)
         good, voltages = found.converged, found.voltages[found.converged]
         lack = grid.mismatch(inputs[good], voltages)
         off = np.abs(np.abs(voltages[:, grid.regulated]) - grid.split(inputs[good])[3]).max(axis=1)
-        miss = np.maximum(np.maximum(np.abs(lack.real), np.abs(lack.imag)).max(axis=1), off)
+        miss = np.maximum(np.maximum(np.abs(np.real(lack)), np.abs(np.imag(lack))).max(axis=1), off)
         told["wrong"] += int((~(miss <= (1 + 1e-3) * TOLERANCE)).sum())
         told["wrong"] += int((found.islanded != grid.islanded(inputs[:, -len(grid.source) :])).sum())
         left = ~good & ~found.islanded
