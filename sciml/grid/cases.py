@@ -136,8 +136,10 @@ def _require_sound(net: "pandapowerNet") -> None:
 
 def _positions(net: "pandapowerNet", place: np.ndarray, buses: int) -> np.ndarray | None:
     """Return where GeoJSON points put the buses of the array model, shape (buses, 2), or None where there are none."""
+    if "geo" not in net.bus:
+        return None
     found = np.full((buses, 2), np.nan)
-    for index, text in zip(net.bus.index, net.bus["geo"] if "geo" in net.bus else (), strict=False):
+    for index, text in zip(net.bus.index, net.bus["geo"], strict=True):
         if 0 <= place[index] < buses:
             try:
                 found[place[index]] = json.loads(text)["coordinates"][:2]
