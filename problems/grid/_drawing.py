@@ -143,10 +143,10 @@ def _buses(axes: "Axes", at: np.ndarray, grid: PowerGrid) -> None:
             *at[buses].T, s=size * area, marker=marker, facecolor=face, edgecolor="0.1", linewidth=0.8 * size, zorder=5,
             label=label,
         )  # fmt: skip
+    halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4}
     for k in range(len(at)) if len(at) <= _NAMED else ():
-        axes.annotate(
-            str(grid.numbers[k]), at[k], xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.2", zorder=6
-        )
+        name = str(grid.numbers[k])
+        axes.annotate(name, at[k], xytext=(5, 5), textcoords="offset points", fontsize=7, bbox=halo, zorder=6)
 
 
 def _name(grid: PowerGrid, branch: int) -> str:
