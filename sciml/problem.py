@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -64,6 +64,11 @@ class Problem(Configured, ABC):
 
     reference_error: float | None = None
     """Relative accuracy of the reference, as its docstring justifies; None where it is no single number."""
+
+    @property
+    def trained_on(self) -> tuple[Self, ...]:
+        """The problems on whose examples networks train: this one, unless it is to be met unseen."""
+        return (self,)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -48,6 +48,8 @@ class Solver(Configured, ABC, Generic[P]):
     """Bits of a real number where the training asks for none."""
     ladder: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Values of one parameter from coarse to fine, for the work-precision figure."""
+    transfers: ClassVar[bool] = False
+    """Whether what was learnt of some problems serves another."""
     deterministic: ClassVar[bool] = False
     """Whether neither the answer nor its scores depend on the seed, so that a benchmark runs one seed for all."""
 
@@ -78,6 +80,8 @@ def misfit(problem: Problem, solver: Solver[Any]) -> str | None:
         offered = ", ".join(view.__name__ for view in problem.views()) or "none"
         return f"{solver.name} needs the view {solver.needs.__name__}; {problem.name} offers {offered}"
     reason = solver.refuses(problem)
+    if solver.kind == "neural" and not solver.transfers and problem.trained_on != (problem,):
+        reason = "what it learns of other problems serves them alone"
     return f"{solver.name} refuses {problem.name}: {reason}" if reason else None
 
 

@@ -18,6 +18,7 @@ from sciml.grid.sensitivity import operating_point
 from sciml.solver import misfit
 from solvers.grid._on_pairs import OnPairs
 from solvers.grid.dc import DC
+from solvers.grid.dss import DSS
 from solvers.grid.gns import GNS
 from solvers.grid.leapnet import Leap, LeapNet
 from solvers.grid.mlp import MLP
@@ -283,7 +284,8 @@ def test_the_measure_is_the_change_of_flows_to_first_order(problem: Grid) -> Non
     np.testing.assert_allclose(np.r_[by_difference.real, by_difference.imag, 0], expected, atol=1e-7)
 
 
-def test_gns_learns_from_the_law_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", [GNS, DSS])
+def test_statistical_solvers_learn_from_the_law_alone(method: type[GNS | DSS], monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Grid(train=400, test=20)
     known = problem.reference
 
@@ -292,16 +294,16 @@ def test_gns_learns_from_the_law_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Grid, "pairs", forbidden)
     monkeypatch.setattr(Grid, "_solved", forbidden)
-    solver = GNS(corrections=4, steps=200)
-    before, after = sciml.solve(problem, GNS(corrections=4, steps=1)), sciml.solve(problem, solver)
+    before, after = (sciml.solve(problem, method(corrections=4, steps=steps)) for steps in (1, 200))
     lack = [np.square(problem.mismatch(known.inputs, s(known.inputs))).mean() for s in (before, after)]
     assert lack[1] < 0.2 * lack[0]
 
 
-def test_gns_keeps_what_is_known(problem: Grid) -> None:
+@pytest.mark.parametrize("solver", [GNS(steps=2), GNS(steps=2, global_solve=True), DSS(steps=2)])
+def test_statistical_solvers_keep_what_is_known(problem: Grid, solver: GNS | DSS) -> None:
     points = problem.scenarios("test")
     given = problem.flow.read(torch.from_numpy(points))
-    answer = sciml.solve(problem, GNS(steps=2))(points)
+    answer = sciml.solve(problem, solver)(points)
     held = ~problem.flow.unknown[:, 1].numpy()
     assert np.allclose(answer[:, :14][:, held], given["vm"].numpy()[:, held], atol=1e-6)
     assert (answer[:, 14] == 0).all()
@@ -366,5 +368,5 @@ def test_a_missing_pandapower_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_views_decide_who_fits(problem: Grid) -> None:
     assert [v.__name__ for v in problem.views()] == ["Graph", "Pairs"]
-    assert all(misfit(problem, s) is None for s in (Newton(), DC(), GNS(), LeapNet()))
+    assert all(misfit(problem, s) is None for s in (Newton(), DC(), GNS(), DSS(), LeapNet()))
     assert misfit(Heat(), GNS()) == "gns needs the view Graph; heat offers Residual"

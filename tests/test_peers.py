@@ -51,6 +51,14 @@ def test_failures_stay_in_the_figures(script, theirs, mine):
     assert compared(script, [THEIRS, theirs], [OURS, mine]) == [(None, False)] * 2
 
 
+def test_settings_of_one_solver_count_as_one_run_that_fails_with_any(script):
+    fine, coarse = script.Run("own", ((30.0, 1e-9),), "tolerance"), script.Run("own", ((2.0, 1e-3),), "other")
+    both = script.together([fine, coarse])
+    assert (both.curve, both.said) == (((2.0, 1e-3), (30.0, 1e-9)), "tolerance")
+    failed = script.together([fine, script.Run("own", (), "failed: why")])
+    assert (failed.curve, failed.said) == ((), "failed: why")
+
+
 def test_figures_are_medians_over_seeds(script):
     mine = [tuple((seconds / k, error) for seconds, error in OURS) for k in (1, 10, 100)]
     (faster, _), (closer, _) = compared(script, [THEIRS] * 3, mine)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -86,6 +86,8 @@ class Grid(Graph, Pairs):
             each by its capacity (capacity), one without limit as the greatest of the others.
         couplers: numbers of the buses that are two busbars with a coupler between, every second branch being at
             the other one; its own flow is not scored.
+        train_cases: the grids to train on, named like ``case``, in place of this one, which is then met unseen;
+            their scenarios spread as this one's do.
         seed: of the scenarios; those to train on and to score on are drawn apart.
     """
 
@@ -110,6 +112,7 @@ class Grid(Graph, Pairs):
         reactive_limits: bool = False,
         slack: Sharing = "single",
         couplers: tuple[int, ...] = (),
+        train_cases: tuple[str, ...] = (),
         seed: Number = 0,
     ) -> None:
         self.case = case
@@ -124,6 +127,7 @@ class Grid(Graph, Pairs):
         self.generators_out = generators_out
         self.operation = Operation(reactive_limits, slack)
         self.couplers = couplers
+        self.train_cases = train_cases
         self.seed = seed
         self._given: PowerGrid | None = None
 
@@ -152,6 +156,11 @@ class Grid(Graph, Pairs):
         for number in self.couplers:
             grid = coupled(grid, str(number))
         return grid
+
+    @property
+    def trained_on(self) -> tuple[Self, ...]:
+        others = [{"case": case, "train_cases": (), "couplers": ()} for case in self.train_cases]
+        return tuple(type(self)(**{**self.settings, **other}) for other in others) or (self,)
 
     @cached_property
     def flow(self) -> PowerFlow:

@@ -73,7 +73,7 @@ class Balance(nn.Module, ABC):
 
     @abstractmethod
     def node_features(self, given: Given) -> Tensor:
-        """Return what a network is told of each node, of order one, shape (n, nodes, features)."""
+        """Return what a network is told of each node beside its imbalance, (n, nodes, features), of order one."""
 
     @abstractmethod
     def edge_features(self) -> Tensor:

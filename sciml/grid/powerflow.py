@@ -128,13 +128,17 @@ class PowerFlow(Balance):
         return self.pattern, values
 
     def node_features(self, given: Given) -> Tensor:
-        known = (~self.unknown).to(given["p"]).expand(len(given["p"]), -1, -1)
-        return torch.cat([torch.stack([given["p"], given["q"], 10 * (given["vm"] - 1)], dim=-1), known], dim=-1)
+        """Return how far magnitudes start from one, and which components are known."""
+        known = (~self.unknown).to(given["vm"]).expand(len(given["vm"]), -1, -1)
+        return torch.cat([10 * (given["vm"] - 1)[..., None], known], dim=-1)
 
     def edge_features(self) -> Tensor:
-        own, mutual = torch.complex(self.own_g, self.own_b), torch.complex(self.mutual_g, self.mutual_b)
-        scaled = [torch.log(abs(own)), torch.log(abs(mutual)), own.angle(), mutual.angle()]
-        return torch.stack(scaled, dim=-1)
+        """Return |y| of a branch as shares of the sums at either end, its direction, and its own |y| by the mutual."""
+        own, mutual = torch.complex(self.own_g, self.own_b).abs(), torch.complex(self.mutual_g, self.mutual_b)
+        size, ends = mutual.abs(), self.edges
+        sums = size.new_zeros(2, len(self.unknown)).scatter_add(1, ends, size.expand(2, -1))
+        shares = size / sums.gather(1, ends)
+        return torch.stack([*shares, mutual.real / size, mutual.imag / size, torch.log(own / size)], dim=-1)
 
     def presence(self, given: Given) -> Tensor:
         return given["status"]

@@ -3,8 +3,10 @@
 DeepXDE runs twice: with the settings of its example - network, numbers of points, steps, single precision, its default
 L-BFGS - and in double precision with ample line searches. PINA runs in double precision with the same network, points
 and steps. The clock of peers counts training alone, neither the start of their process nor the checks of the error;
-ours counts the whole call. Settings are of examples/pinn_forward/{heat,Burgers,Poisson_Lshape,Allen_Cahn}.py of
-github.com/lululxvi/deepxde, the problems are ours. They differ from the examples:
+ours counts the whole call. Ours have their defaults, and may train as long as the peers; a solver with a ladder runs at
+each of its steps too, as one who asks for less waits less. Settings are of
+examples/pinn_forward/{heat,Burgers,Poisson_Lshape,Allen_Cahn}.py of github.com/lululxvi/deepxde, the problems are ours.
+They differ from the examples:
 
 - all: points are of a scrambled Sobol sequence, and their number is for each condition, not for all together;
 - heat: κ is 0.1, the example has 0.4;
@@ -111,10 +113,10 @@ def peers(problem: str) -> Iterator[tuple[str, Solver[Any], str]]:
     yield "pina", PINA(layers, **{name: made.settings[name] for name in shared}), "64"
 
 
-def ours() -> Iterator[tuple[str, Solver[Any]]]:
-    """Yield the title and the solver of each of ours, at its defaults."""
-    yield "rfm", RFM()
-    yield "pinn", PINN()
+def ours() -> Iterator[tuple[str, Sequence[Solver[Any]]]]:
+    """Yield the title of each of ours, and the solver at its defaults and at the steps of its ladder."""
+    yield "rfm", [RFM(), *(RFM(tolerance=tolerance) for tolerance in RFM.ladder["tolerance"])]
+    yield "pinn", [PINN(steps=100_000)]  # time ends its training, as it does a peer's
 
 
 def run(title: str, problem: Residual, solver: Solver[Any], precision: str | None, seed: int, limit: float) -> Run:
@@ -143,6 +145,13 @@ def run(title: str, problem: Residual, solver: Solver[Any], precision: str | Non
     curve = [(before + seconds, value) for seconds, value in rows if math.isfinite(value)]
     reason = solution.notes.get("stop_reason", "solved")
     return Run(title, (*curve, (before + trained, error)), f"{reason}, {whole:.0f} s with all around it")
+
+
+def together(runs: Sequence[Run]) -> Run:
+    """Return the runs of one solver at several settings as one, each with its own clock, saying what the first did."""
+    whole = all(one.curve for one in runs)
+    curve = tuple(sorted(point for one in runs for point in one.curve)) if whole else ()
+    return Run(runs[0].title, curve, next((one.said for one in runs if not one.curve), runs[0].said))
 
 
 def followed(path: Path) -> list[tuple[float, float]]:
@@ -199,19 +208,20 @@ def side_by_side(name: str, chosen: Sequence[str], seeds: Sequence[int], limit: 
     heads = "".join(f"{f's to {plain(level)}':>11}" for level in LEVELS)
     print(f"{name}\n  {'':34}{'error':>10}{'seconds':>10}{heads}", flush=True)
 
-    def of(title: str, solver: Solver[Any], precision: str | None) -> list[Run]:
+    def of(title: str, solvers: Sequence[Solver[Any]], precision: str | None) -> list[Run]:
         runs = []
         for seed in seeds:
-            runs.append(run(title, problem, solver, precision, seed, limit))
+            tried = [run(title, problem, solver, precision, seed, limit) for solver in solvers]
+            runs.append(together(tried))
             show(runs[-1])
         return runs
 
-    mine = [of(title, solver, None) for title, solver in ours()]
+    mine = [of(title, solvers, None) for title, solvers in ours()]
     figures: Figures = {}
     for title, solver, precision in peers(name):
         if title not in chosen:
             continue
-        theirs = of(title, solver, precision)
+        theirs = of(title, [solver], precision)
         for runs in mine:
             figures |= compare(name, theirs, runs)
     return figures

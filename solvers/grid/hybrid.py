@@ -37,6 +37,7 @@ class Hybrid(Solver[Graph]):
     kind = "neural"
     needs = Graph
     precision_default = "32"
+    transfers = True  # its proposer is asked, too
 
     def __init__(self, proposer: str = "leapnet_physics", tolerance: Positive = 1e-8) -> None:
         self.proposer = proposer

@@ -36,6 +36,8 @@ PROBES = 4096
 NEWTON = 1e-10
 """The last relative step of Newton's method."""
 SMALLEST_LOAD = 1e-3
+TINY = 1e-3
+"""Relative to the greatest entry below it, the pivot on the diagonal that another one replaces."""
 
 
 class Fem(Solver[Residual]):
@@ -183,16 +185,18 @@ def solved(space: System, start: np.ndarray, load: float = 1.0) -> tuple[np.ndar
 
 
 def _linear_solver(form: Form) -> Callable[[csc_array, np.ndarray], np.ndarray]:
-    """Return a sparse solver whose ordering suits the form, with one step of refinement.
+    """Return a sparse solver whose ordering and pivots suit the form, with one step of refinement.
 
-    Where every equation has its diagonal, minimum degree on ``A + A^T`` fills in three times less than COLAMD;
-    without the pressure's diagonal, pivoting spoils it and fills in three times more.
+    Where every equation has its diagonal, pivots stay there unless they are tiny, so that minimum degree on
+    ``A + A^T`` keeps the factors sparse; without the pressure's diagonal, any pivot may be needed, as COLAMD expects.
     """
-    ordering = "MMD_AT_PLUS_A" if len(form.second) == len(form.fields) else "COLAMD"
+    pivots: dict[str, Any] = {"permc_spec": "COLAMD"}
+    if len(form.second) == len(form.fields):
+        pivots = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": TINY, "options": {"SymmetricMode": True}}
 
     def solve(matrix: csc_array, right: np.ndarray) -> np.ndarray:
         try:
-            factor = splu(matrix, permc_spec=ordering)
+            factor = splu(matrix, **pivots)
         except RuntimeError:
             raise SolveError("the linearised system is singular: the conditions do not fix a solution") from None
         found = factor.solve(right)
