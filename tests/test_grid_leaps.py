@@ -154,3 +154,8 @@ def test_a_grid_too_large_for_dense_matrices_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("solvers.grid.leapnet_physics._MOST", 20)
     with pytest.raises(UserError, match="refuses grid: the inverse of its Jacobian would have 22² entries"):
         sciml.solve(problem("ieee14"), LeapNetPhysics())
+
+
+def test_failed_generators_are_refused_whose_buses_it_would_hold_at_zero() -> None:
+    with pytest.raises(UserError, match="refuses grid: its answer keeps more than the balance that is linearised"):
+        sciml.solve(Grid(generators_out=1), LeapNetPhysics())

@@ -18,6 +18,7 @@ from sciml.grid.operation import Operation, by_newton, operate
 from sciml.grid.powergrid import PowerGrid
 from sciml.grid.scenarios import Spread, draw, states
 from sciml.grid.topology import coupled, split_bus
+from solvers.grid.leapnet import LeapNet
 from solvers.grid.newton import Newton
 from solvers.grid.newton_batch import NewtonBatch
 
@@ -241,6 +242,22 @@ def test_generators_fail_as_often_as_asked() -> None:
     assert (grid.split(inputs)[2][setpoint[:, 1:] == 0] == 0).all()
     with pytest.raises(UserError, match="generators may be out, 99 are asked for"):
         failing(grid, inputs, 99, np.random.default_rng(0))
+
+
+def test_lost_generators_and_open_couplers_are_changes_of_structure_for_a_leap_net() -> None:
+    problem = Grid(train=1000, test=20, generators_out=2, couplers=(4,))
+    grid, points = problem.flow.grid, problem.scenarios("train")
+    x, tau = problem.divided(points)
+    _, _, _, setpoint, status = grid.split(points)
+    assert tau.shape == (1000, 21 + 4)
+    np.testing.assert_array_equal(tau[:, :21], 1 - status)
+    np.testing.assert_array_equal(tau[:, 21:], setpoint[:, 1:] == 0)
+    assert tau.any(axis=0)[[20, 21, 22, 23, 24]].all()
+    held = np.where(setpoint == 0, grid.setpoint, setpoint)
+    np.testing.assert_array_equal(x, np.hstack([points[:, : x.shape[1] - 5], held]))
+    assert problem.divided(grid.nominal[None])[1].sum() == 0
+    scores = problem.score(sciml.solve(problem, LeapNet(steps=800, hidden=64, latent=64, rows=64, learning_rate=3e-3)))
+    assert scores["flow_error"] < 0.5 * problem.score(problem.trivial())["flow_error"]
 
 
 def test_what_operation_asks_for_is_missed_by_its_neglect_alone() -> None:

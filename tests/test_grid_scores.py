@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sciml
-from problems.grid._scores import mape, physics
+from problems.grid._scores import LEARNING, PHYSICS, lips_points, mape, physics
 from problems.grid.grid import Grid
 from sciml.grid.cases import open_case
 from sciml.grid.newton_batch import NewtonBatch, voltages
@@ -112,3 +112,24 @@ def test_a_common_error_of_currents_is_their_mape(problem: Grid) -> None:
     assert scores["vm_error"] == pytest.approx(np.sqrt(((1 - np.abs(voltages(exact.outputs))) ** 2).mean()))
     assert scores["global_balance"] > 0.05  # the flows of DC voltages lose less
     assert {f"current_mape90{s}" for s in ("_n0", "_n1", "_n2", "_shifted")} <= set(scores)
+
+
+def test_points_are_lost_where_a_score_is_merely_acceptable_or_worse() -> None:
+    great = {name: 0.99 * first for name, (first, _) in (LEARNING | PHYSICS).items()}
+    assert lips_points(great) == pytest.approx(1)
+    assert lips_points(great | {"flow_mape10": 0.03}) == pytest.approx(1 - 0.66 / 6)
+    assert lips_points(great | {"flow_mape10": 0.06}) == pytest.approx(1 - 0.66 / 3)
+    assert lips_points(great | {"joule": 0.2, "local_balance": 0.07}) == pytest.approx(1 - 0.34 * 3 / 16)
+
+
+def test_voltages_count_in_kilovolts_at_the_ends_of_closed_branches(problem: Grid) -> None:
+    exact = problem.reference
+    scores = problem._scores(exact.inputs, exact.outputs, exact.outputs, "")
+    assert all(scores[name] < first for name, (first, _) in LEARNING.items())
+    off = exact.outputs.copy()
+    off[:, :14] += 0.01
+    moved = problem._scores(exact.inputs, off, exact.outputs, "")
+    ends = np.r_[problem.flow.grid.source, problem.flow.grid.target]
+    live = np.tile(exact.inputs[:, problem.structure] != 0, 2)
+    expected = 0.01 * (live * problem.flow.grid.kilovolts[ends]).mean()
+    assert moved["vm_error_kv"] == pytest.approx(expected)

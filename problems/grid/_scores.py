@@ -2,7 +2,11 @@
 
 Source: M. Leyli Abadi, A. Marot, J. Picault, D. Danan, M. Yagoubi, B. Donnot, S. Attoui, P. Dimitrov, A. Farjallah and
 C. Etienam, LIPS - Learning Industrial Physical Simulation benchmark suite, NeurIPS datasets and benchmarks, 2022.
+Thresholds and points are those of its power grid challenge, 2024: notebook 5_Scoring of
+github.com/IRT-SystemX/ml4physim_startingkit_powergrid.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,6 +15,21 @@ from sciml.grid.powergrid import PowerGrid
 
 _LOSSES = 0.04
 """The share of generation beyond which LIPS holds losses for impossible."""
+
+LEARNING = {"current_mape90": (0.02, 0.05), "flow_mape10": (0.02, 0.05), "vm_error_kv": (0.2, 0.5)}
+PHYSICS = {
+    "negative_current": (0.01, 0.05),
+    "negative_voltage": (0.01, 0.05),
+    "negative_loss": (0.01, 0.05),
+    "nonzero_off": (0.01, 0.05),
+    "excessive_loss": (0.01, 0.05),
+    "global_balance": (0.05, 0.1),
+    "local_balance": (0.05, 0.1),
+    "joule": (0.01, 0.05),
+}
+"""By score, below what LIPS calls it great, and acceptable."""
+_SHARE = 0.66
+"""Of the points, for what is learnt."""
 
 
 def load_flow_scores(
@@ -21,8 +40,9 @@ def load_flow_scores(
     ``flow_error`` (relative L2 of active flows), ``flow_error_mw`` and ``current_error_a`` (mean absolute, at both
     ends), ``flow_mape90`` and ``current_mape90`` (relative, on the largest tenth as in LIPS's MAPE_90),
     ``flow_mape10`` and ``current_mape10`` (on the largest nine tenths), ``vm_error`` (root mean square, p.u.),
-    ``va_error`` (root mean square, degrees), ``mismatch_max`` and ``mismatch_mean`` (p.u.), and those of
-    ``physics``. Flows and currents follow from voltages, so that some of the last hold for any answer.
+    ``va_error`` (root mean square, degrees), ``vm_error_kv`` (mean absolute, at both ends of all branches),
+    ``mismatch_max`` and ``mismatch_mean`` (p.u.), those of ``physics``, and ``lips_points`` of all these. Flows and
+    currents follow from voltages, so that some checks of physics hold for any answer.
 
     Args:
         grid: the arrays.
@@ -37,7 +57,9 @@ def load_flow_scores(
     scored = len(grid.source) - couplers
     p, current, true_p, true_current = (each[..., :scored] for each in (p, current, true_p, true_current))
     vm_error, va_error = np.split(outputs - truth, 2, axis=1)
-    return {
+    ends = np.stack([grid.source, grid.target])
+    at_ends = np.abs(vm_error)[:, ends] * grid.kilovolts[ends] * (status != 0)[:, None]
+    scores = {
         "flow_error": relative(p[:, 0], true_p[:, 0]),
         "flow_error_mw": float(np.abs(p - true_p).mean()),
         "current_error_a": float(np.abs(current - true_current).mean()),
@@ -47,10 +69,26 @@ def load_flow_scores(
         "current_mape10": mape(current, true_current, 0.9),
         "vm_error": float(np.sqrt((vm_error**2).mean())),
         "va_error": float(np.sqrt((va_error**2).mean())),
+        "vm_error_kv": float(at_ends.mean()),
         "mismatch_max": float(np.abs(mismatch).max()),
         "mismatch_mean": float(np.abs(mismatch).mean()),
         **laws,
     }
+    return scores | {"lips_points": lips_points(scores)}
+
+
+def lips_points(scores: Mapping[str, float]) -> float:
+    """Return the points that LIPS gives for one split, before those for speed, from 0 to 1.
+
+    Two for what is great, one for what is acceptable, as a share of the most there are: 0.66 of that of what is learnt,
+    0.34 of that of physics. LIPS counts the two ends of a branch apart; here they count together.
+    """
+
+    def share(thresholds: Mapping[str, tuple[float, float]]) -> float:
+        points = [(scores[name] < great) + (scores[name] < fair) for name, (great, fair) in thresholds.items()]
+        return float(np.mean(points)) / 2
+
+    return _SHARE * share(LEARNING) + (1 - _SHARE) * share(PHYSICS)
 
 
 def _flows(grid: PowerGrid, status: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _TRAIN, _TEST, _SHIFTED, _WITHHELD, _LINES, _GENERATORS = 0, 1, 2, 3, 4, 5
 
+_LINE = 0.1j
+"""Impedance of a line, in p.u."""
+
 Number = Annotated[int, Ge(0)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -208,10 +211,28 @@ class Grid(Graph, Pairs):
     def intact(self) -> np.ndarray:
         return self.flow.grid.in_service.astype(float)
 
+    def divided(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and τ, which counts open branches, couplers among them, and buses whose generators are all out.
+
+        Such a bus has the set-point zero; x has the nominal one instead, so that τ alone tells.
+        """
+        x, tau = super().divided(points)
+        if not self.generators_out:
+            return x, tau
+        others, setpoint = np.split(x, [-len(self.flow.grid.setpoint)], axis=1)
+        lost = setpoint == 0
+        x = np.hstack([others, np.where(lost, self.flow.grid.setpoint, setpoint)])
+        return x, np.hstack([tau, lost[:, 1:]])  # those at the slack never fail
+
     @property
     def measure(self) -> csr_array:
-        """The flows that voltages make; see ``flow_measure``."""
-        return flow_measure(self.flow.grid, operating_point(self.flow))
+        """The flows that voltages make; see ``flow_measure``. A coupler counts as a line, not by its own reactance.
+
+        By that an angle between busbars while they are parted would outweigh all else.
+        """
+        grid, coupler = self.flow.grid, np.arange(len(self.intact)) >= len(self.intact) - len(self.couplers)
+        alike = replace(grid, impedance=np.where(coupler, _LINE, grid.impedance))
+        return flow_measure(alike, operating_point(PowerFlow(alike)))
 
     @cached_property
     def unseen(self) -> np.ndarray:
@@ -260,7 +281,11 @@ class Grid(Graph, Pairs):
         return self._solved("shifted")
 
     def _solved(self, split: str) -> Solved:
-        return solved(self.flow, self.drawn[split], self.tolerance, None if self.is_plain else self.operation)
+        found = solved(self.flow, self.drawn[split], self.tolerance, None if self.is_plain else self.operation)
+        if split != "shifted" and not len(found.inputs):
+            drawn = sum(found.unsolved.values())
+            raise UserError(f"none of {drawn} scenarios drawn to {split} has a load flow; lower loads or their spread")
+        return found
 
     def statement(self) -> Iterator[tuple[str, str, str]]:
         yield "power balance", "S_i = V_i Σ_j conj(Y_ij V_j)", r"S_i = V_i \sum_j \overline{Y_{ij} V_j}"
@@ -327,10 +352,9 @@ class Grid(Graph, Pairs):
         return load_flow_table(self.flow.grid, known.inputs[:, self.structure], *answers, known.outages, aside)
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
-        from ._figures import errors_figure, flows_figure
+        from ._figures import load_flow_figures
 
         known = self.reference
-        flows = self.branch_flows(known.inputs, solution(known.inputs))
-        reference = self.branch_flows(known.inputs, known.outputs)
-        yield "flows", flows_figure(flows, reference, known.outages, self.train_outages)
-        yield "outages", errors_figure(flows, reference, known.outages, self.train_outages)
+        status, answers = known.inputs[:, self.structure], (solution(known.inputs), known.outputs)
+        drawn = self.flow.grid, status, *answers, known.outages
+        yield from load_flow_figures(*drawn, self.train_outages, len(self.couplers))

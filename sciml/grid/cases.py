@@ -1,5 +1,6 @@
 """Grids from elsewhere: the published cases, nets of pandapower, MATPOWER's files."""
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,7 @@ def from_pandapower(net: "pandapowerNet") -> PowerGrid:
     numbers = _numbers(net, place, len(alive["bus"]))
     grid = from_case(alive["baseMVA"], alive["bus"], branch, alive["gen"], numbers, branch[:, _CONDUCTANCE])
     dead = net.bus.index[net.bus.in_service & (place[net.bus.index] >= len(numbers))]
-    return replace(grid, left_out=tuple(map(str, dead)))
+    return replace(grid, left_out=tuple(map(str, dead)), positions=_positions(net, place, len(numbers)))
 
 
 def _require_sound(net: "pandapowerNet") -> None:
@@ -131,6 +132,20 @@ def _require_sound(net: "pandapowerNet") -> None:
         raise UserError("the net holds power electronics (tcsc, svc, ssc, vsc), which are not modelled; remove them")
     if not (net.ext_grid.in_service.any() or (net.gen.in_service & net.gen.slack).any()):
         raise UserError("the net has no slack; add one by pandapower.create_ext_grid(net, bus)")
+
+
+def _positions(net: "pandapowerNet", place: np.ndarray, buses: int) -> np.ndarray | None:
+    """Return where GeoJSON points put the buses of the array model, shape (buses, 2), or None where there are none."""
+    if "geo" not in net.bus:
+        return None
+    found = np.full((buses, 2), np.nan)
+    for index, text in zip(net.bus.index, net.bus["geo"], strict=True):
+        if 0 <= place[index] < buses:
+            try:
+                found[place[index]] = json.loads(text)["coordinates"][:2]
+            except (TypeError, ValueError, KeyError):  # no point; drawings do without
+                continue
+    return None if np.isnan(found).all() else found
 
 
 def _numbers(net: "pandapowerNet", place: np.ndarray, buses: int) -> np.ndarray:

@@ -62,6 +62,7 @@ class PowerGrid:
         slack: the bus that makes up for losses.
         generators: of them one at least at the slack.
         left_out: names of buses in service that are not in the grid, being without a way to the slack.
+        positions: x and y of the buses in drawings, NaN where unknown, shape (buses, 2); None where all are.
 
     Raises:
         UserError: an array that is not finite, an impedance of zero, a bus cut off from the slack, or no
@@ -84,6 +85,7 @@ class PowerGrid:
     slack: int
     generators: Generators
     left_out: tuple[str, ...] = ()
+    positions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         at, named = self.numbers[self.generators.bus], np.array(self.branches)

@@ -83,6 +83,7 @@ def coupled(
         numbers=np.append(grid.numbers, grid.numbers.max() + 1),
         kilovolts=np.append(grid.kilovolts, grid.kilovolts[place]),
         shunt=np.append(grid.shunt, 0),
+        positions=None if grid.positions is None else np.vstack([grid.positions, [np.nan, np.nan]]),
         source=np.append(ends[0], place),
         target=np.append(ends[1], new),
         impedance=np.append(grid.impedance, 1j * reactance),

@@ -50,5 +50,8 @@ class Pairs(Problem):
         raise UserError(f"{self.name} writes no examples to disk; train on its pairs in memory, which sciml train does")
 
     def divided(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return x, shape (n, other inputs), and τ, shape (n, structural inputs), of points (n, inputs)."""
+        """Return x, shape (n, other inputs), and τ, shape (n, changes), of points (n, inputs).
+
+        A problem with changes that no input of their own states, but special values of others, adds them to τ.
+        """
         return points[:, ~self.structure], self.intact - points[:, self.structure]

@@ -42,21 +42,21 @@ class OnPairs(NeuralSolver[Pairs]):
     def build(self, problem: Pairs) -> None:
         self.problem = problem
         self.pairs: dict[str, Tensor] | None = None
-        structural = len(problem.intact)
-        plain, outputs = len(problem.inputs) - structural, len(problem.outputs)
+        plain, changes = (part.shape[1] for part in problem.divided(np.empty((0, len(problem.inputs)))))
+        outputs = len(problem.outputs)
         self.register_buffer("x_mean", torch.zeros(plain, dtype=self.real))
         self.register_buffer("x_deviation", torch.ones(plain, dtype=self.real))
         self.register_buffer("y_mean", torch.zeros(outputs, dtype=self.real))
         self.register_buffer("basis", torch.eye(outputs, dtype=self.real))
-        self.shape(plain, structural, outputs)
+        self.shape(plain, changes, outputs)
 
     @abstractmethod
-    def shape(self, plain: int, structural: int, outputs: int) -> None:
-        """Make the networks, for so many other inputs, structural inputs and outputs."""
+    def shape(self, plain: int, changes: int, outputs: int) -> None:
+        """Make the networks, for so many components of x, of τ and of y."""
 
     @abstractmethod
     def standardised(self, x: Tensor, tau: Tensor) -> Tensor:
-        """Return z, (n, outputs), for standardised x (n, other inputs) and τ (n, structural inputs)."""
+        """Return z, (n, outputs), for standardised x, (n, components), and τ, (n, changes)."""
 
     def schedule(self) -> tuple[Phase, ...]:
         return (Phase("adam", self.steps, self.learning_rate, decay=0.01),)

@@ -56,10 +56,8 @@ class Hybrid(Solver[Graph]):
         return made()
 
     def refuses(self, problem: Graph) -> str | None:
-        reason = no_load_flow(problem) or misfit(problem, self.network)
-        if reason is None and not problem.is_plain:
-            return "its answer keeps more than the balance that Newton certifies"
-        return reason
+        operated = None if problem.is_plain else "its answer keeps more than the balance that Newton certifies"
+        return no_load_flow(problem) or operated or misfit(problem, self.network)
 
     def solve(self, problem: Graph, context: Context) -> Solution:
         proposed = self.network.solve(problem, context)

@@ -12,6 +12,9 @@ from ._on_pairs import OnPairs
 class Leap(nn.Module):
     """h ↦ h + D((E h + b) ⊙ τ): each change of structure moves the latent state along directions of its own.
 
+    Leaps begin small and the same for every h, E = 0 and b = 1: a change that is met in few examples is learnt by its
+    mean first, and directions of h that no example has do not bear on it.
+
     Args:
         latent: components of h.
         structure: components of τ.
@@ -24,10 +27,33 @@ class Leap(nn.Module):
         self.units = units
         self.encode = nn.Linear(latent, structure * units, dtype=real)
         self.decode = nn.Linear(structure * units, latent, bias=False, dtype=real)
+        nn.init.zeros_(self.encode.weight)
+        nn.init.ones_(self.encode.bias)
+        nn.init.normal_(self.decode.weight, std=1e-3)
 
     def forward(self, h: Tensor, tau: Tensor) -> Tensor:
         """Return the moved latent state, (n, latent), of h (n, latent) under τ (n, structure)."""
         return h + self.decode(self.encode(h) * tau.repeat_interleave(self.units, dim=1))
+
+
+class Bent(nn.Module):
+    """x ↦ A x + N(x), a network N beside a linear map: load flows are linear for the most part.
+
+    Args:
+        inputs: components of x.
+        outputs: components of the result.
+        hidden: width of the network's hidden layers.
+        layers: number of them.
+        real: dtype.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int, real: torch.dtype) -> None:
+        super().__init__()
+        self.straight = nn.Linear(inputs, outputs, bias=False, dtype=real)
+        self.network = MLP(inputs, outputs, hidden, layers, "silu", real)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.straight(x) + self.network(x)
 
 
 class LeapNet(OnPairs):
@@ -35,9 +61,10 @@ class LeapNet(OnPairs):
 
     y = decoder(h + D((E h + b) ⊙ τ)),  h = encoder(x)
 
-    The loss is the mean square error as the problem measures it; a grid's measure are the flows. h should be as
-    wide as there are independent inputs. Source: B. Donnot, B. Donon, I. Guyon, Z. Liu, A. Marot, P. Panciatici and M.
-    Schoenauer, LEAP nets for power grid perturbations, 2019, arXiv 1908.08314.
+    Encoder and decoder are networks beside linear maps. The loss is the mean square error as the problem measures it; a
+    grid's measure are the flows. h should be as wide as there are independent inputs. Source: B. Donnot, B. Donon, I.
+    Guyon, Z. Liu, A. Marot, P. Panciatici and M. Schoenauer, LEAP nets for power grid perturbations, 2019, arXiv
+    1908.08314.
 
     Args:
         latent: components of h.
@@ -56,7 +83,7 @@ class LeapNet(OnPairs):
         hidden: Count = 320,
         layers: Count = 1,
         rows: Count = 256,
-        steps: Count = 6000,
+        steps: Count = 5000,
         learning_rate: Positive = 1e-3,
     ) -> None:
         super().__init__(rows, steps, learning_rate)
@@ -65,13 +92,10 @@ class LeapNet(OnPairs):
         self.hidden = hidden
         self.layers = layers
 
-    def shape(self, plain: int, structural: int, outputs: int) -> None:
-        self.encoder = self._network(plain, self.width)
-        self.leap = Leap(self.width, structural, self.units, self.real)
-        self.decoder = self._network(self.width, outputs)
-
-    def _network(self, inputs: int, outputs: int) -> MLP:
-        return MLP(inputs, outputs, self.hidden, self.layers, "silu", self.real)
+    def shape(self, plain: int, changes: int, outputs: int) -> None:
+        self.encoder = Bent(plain, self.width, self.hidden, self.layers, self.real)
+        self.leap = Leap(self.width, changes, self.units, self.real)
+        self.decoder = Bent(self.width, outputs, self.hidden, self.layers, self.real)
 
     def standardised(self, x: Tensor, tau: Tensor) -> Tensor:
         return self.decoder(self.leap(self.encoder(x), tau))

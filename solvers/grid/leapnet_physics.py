@@ -56,7 +56,8 @@ class LeapNetPhysics(OnScenarios):
     def refuses(self, problem: Graph) -> str | None:
         unknown = int(problem.balance().unknown.sum())
         large = f"the inverse of its Jacobian would have {unknown}² entries" if unknown > _MOST else None
-        return no_load_flow(problem) or large
+        operated = None if problem.is_plain else "its answer keeps more than the balance that is linearised"
+        return no_load_flow(problem) or operated or large
 
     def build(self, problem: Graph) -> None:
         super().build(problem)

@@ -14,8 +14,8 @@ class MLP(OnPairs):
 
     y = W_L σ(... σ(W_1 (x, τ) + b_1) ...) + b_L
 
-    The loss is the mean square error as the problem measures it. At first it has about as many parameters as
-    ``leapnet`` and trains as long.
+    The loss is the mean square error as the problem measures it. On 118 buses its steps take as long as those of
+    ``leapnet``.
 
     Args:
         hidden: width of the hidden layers.
@@ -37,8 +37,8 @@ class MLP(OnPairs):
         self.hidden = hidden
         self.layers = layers
 
-    def shape(self, plain: int, structural: int, outputs: int) -> None:
-        self.network = Network(plain + structural, outputs, self.hidden, self.layers, "silu", self.real)
+    def shape(self, plain: int, changes: int, outputs: int) -> None:
+        self.network = Network(plain + changes, outputs, self.hidden, self.layers, "silu", self.real)
 
     def standardised(self, x: Tensor, tau: Tensor) -> Tensor:
         return self.network(torch.cat([x, tau], dim=1))
