@@ -15,6 +15,8 @@ from sciml.problem import Problem, Variable
 if TYPE_CHECKING:
     from xarray import DataTree
 
+    from sciml.inference.calibration import Calibration
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -76,10 +78,12 @@ class Posterior(Solution):
         sampler: ``sampler(count, observation, seed)`` returns samples of shape (count, parameters).
         density: ``density(theta, observation)`` returns log p(θ|x) of (count, parameters), shape (count,); None where
             a method has samples alone.
+        calibration: how calibrated it is, where its solver held simulations back to tell.
     """
 
     sampler: Callable[[int, np.ndarray, int], np.ndarray] = field(kw_only=True)
     density: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(default=None, kw_only=True)
+    calibration: "Calibration | None" = field(default=None, kw_only=True)
 
     def sample(self, count: int, observation: ArrayLike, seed: int = 0) -> np.ndarray:
         """Return posterior samples, shape (count, parameters)."""

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from sciml.inference.calibration import calibration, calibration_figure, familiarity, weighted
+from sciml.inference.calibration import Calibration, calibration, commonness, familiarity, weighted
+from sciml.inference.figures import calibration_figure, predictive_figure, rank_figure
+from sciml.inference.local import Local, local_c2st
 from sciml.problem import Problem, Variable
 from sciml.runs.caveats import caveats
 from sciml.solution import Posterior
@@ -75,10 +77,52 @@ def test_the_band_holds_uniform_numbers_nineteen_times_in_twenty() -> None:
     assert inside == pytest.approx(0.95, abs=0.015)
 
 
-def test_the_figure_shows_every_curve_and_the_band(simulated: tuple[np.ndarray, np.ndarray]) -> None:
-    figure = calibration_figure(Mean.outputs, calibration(posterior(1.0), *simulated))  # pyright: ignore
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["95 %", "theta_1", "theta_2", "coverage"]
+def test_figures_show_every_curve_and_the_band(simulated: tuple[np.ndarray, np.ndarray]) -> None:
+    found = calibration(posterior(1.0), *simulated)
+    covered, ranked = calibration_figure(Mean.outputs, found).axes  # pyright: ignore
+    labels = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (covered, ranked)]
+    assert labels == [["95 %", "coverage"], ["95 %", "theta_1", "theta_2"]]
+    panels = rank_figure(Mean.outputs, found).axes  # pyright: ignore
+    assert [panel.get_title() for panel in panels] == ["theta_1", "theta_2"]
+
+
+def test_the_band_of_histograms_holds_all_bins_of_uniform_ranks_nineteen_times_in_twenty() -> None:
+    sets = np.random.default_rng(0).random((1000, 400, 2))
+    (panel, _) = rank_figure(Mean.outputs, Calibration(sets[0], sets[0, :, 0])).axes  # pyright: ignore
+    low, high = panel.patches[0].get_y() + np.array([0, panel.patches[0].get_height()])
+    counts = np.apply_along_axis(lambda ranks: np.histogram(ranks, 20, (0, 1))[0], 1, sets)
+    assert 0.94 < ((counts >= low) & (counts <= high)).all(axis=(1, 2)).mean() < 0.99
+
+
+@pytest.mark.parametrize("data", [2, 20])
+def test_predictive_figures_hold_the_observation(data: int) -> None:
+    drawn, observed = np.random.default_rng(0).normal(size=(100, data)), np.full(data, 2.0)
+    figure = predictive_figure([Variable(f"x_{k}", "m") for k in range(data)], drawn, observed)
+    lines = [line for axes in figure.axes for line in axes.lines]
+    assert len(lines) == (data if data == 2 else 1)
+    assert all((np.asarray(line.get_xdata() if data == 2 else line.get_ydata()) == 2).all() for line in lines)
+
+
+def local(observation: list[float], shift: str, count: int = 400) -> Local:
+    """Return the test at an observation of draws that are shifted everywhere, nowhere, or to where x_1 points."""
+    random = np.random.default_rng(1)
+    theta = random.normal(size=(count, 2))
+    x = theta + random.normal(size=theta.shape)
+
+    def drawn(x: np.ndarray) -> np.ndarray:
+        by = {"nowhere": 0 * x[:, 0], "everywhere": 0.5 + 0 * x[:, 0], "sideways": np.sign(x[:, 0])}[shift]
+        return x / 2 + np.sqrt(0.5) * random.normal(size=x.shape) + np.column_stack([by, 0 * by])
+
+    seen = np.tile(observation, (500, 1))
+    parts = map(torch.from_numpy, (theta, drawn(x), x, drawn(seen), seen[0]))
+    return local_c2st(*parts, torch.Generator().manual_seed(0))
+
+
+def test_the_local_test_passes_right_posteriors_and_catches_wrong_ones() -> None:
+    assert local([1.0, 0.0], "nowhere").p_value > 0.05
+    assert local([1.0, 0.0], "everywhere").p_value < 0.01
+    for side in (-1.5, 1.5):
+        assert local([side, 0.0], "sideways").p_value < 0.01  # right on average, since the shifts cancel
 
 
 def test_an_observation_unlike_all_simulations_is_a_caveat() -> None:
@@ -88,3 +132,8 @@ def test_an_observation_unlike_all_simulations_is_a_caveat() -> None:
     assert odd == {"familiarity": 0.0, "misspecified": "yes"}
     assert caveats(usual) == ()
     assert caveats(odd) == ("the observation resembles no simulation",)
+
+
+def test_usual_data_are_spread_evenly_over_what_is_common() -> None:
+    x = torch.randn(800, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert stats.kstest([commonness(x[200:], row) for row in x[:200]], "uniform").pvalue > 0.01

@@ -11,11 +11,11 @@ import torch
 
 import sciml
 from problems.pde.heat import Heat
+from sciml.child import environment
 from sciml.errors import SolveError, UserError
 from sciml.registry import find
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
-from solvers.pde._peer import environment
 from solvers.pde.deepxde import CHILD, DeepXDE
 
 SMALL = DeepXDE(points=400, initial_points=60, boundary_points=60, adam_steps=150, lbfgs_steps=200)

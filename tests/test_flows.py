@@ -25,6 +25,7 @@ from sciml.training.settings import Training
 from sciml.views.simulator import Simulator
 from solvers.inference.auto import Auto
 from solvers.inference.exact import Exact
+from solvers.inference.fmpe import FMPE
 from solvers.inference.nle import NLE
 from solvers.inference.npe import NPE
 from solvers.inference.nre import NRE
@@ -63,6 +64,7 @@ SOLVERS: dict[str, Solver] = {
     "npe": NPE(simulations=2000, members=2, flow="linear", steps=300),
     "nle": NLE(simulations=2000, members=2, flow="linear", steps=300, particles=2000),
     "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=300),
+    "fmpe": FMPE(simulations=2000, members=1, width=32, steps=400),
     "exact": Exact(particles=500),
     "nre": NRE(simulations=2000, steps=600, width=32, blocks=1),
 }
@@ -89,7 +91,7 @@ def test_flows_find_the_gaussian_posterior_of_any_observation(name: str, posteri
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"), [("npe", 0.1), ("nle", 0.15), ("auto", 0.3), ("exact", 0.1), ("nre", 0.3)]
+    ("name", "allowed"), [("npe", 0.1), ("nle", 0.15), ("auto", 0.3), ("fmpe", 0.3), ("exact", 0.1), ("nre", 0.3)]
 )
 def test_densities_are_those_of_the_posterior(name: str, allowed: float, posteriors: dict[str, Posterior]) -> None:
     random = np.random.default_rng(1)
@@ -137,7 +139,11 @@ def test_the_combination_weighs_well_and_reports_its_calibration(posteriors: dic
     assert 0.5 < float(notes["effective_fraction"]) <= 1
     assert float(notes["calibration_p"]) > 0.01
     assert abs(float(notes["overconfidence"])) < 0.1
+    assert float(notes["local_c2st_p"]) > 0.01
     assert notes["misspecified"] == "no"
+    shown = posteriors["auto"].calibration
+    assert shown is not None
+    assert shown.notes["calibration_p"] == pytest.approx(float(notes["calibration_p"]), rel=1e-3)
 
 
 @pytest.mark.parametrize("method", [NPE, NLE])

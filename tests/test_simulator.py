@@ -220,5 +220,5 @@ def test_table_and_figure_hold_samples_and_reference() -> None:
     assert all(axes == ("sample",) and values.shape == (500,) for axes, values in table.arrays.values())
     np.testing.assert_array_equal(table.arrays["theta_2_reference"][1], problem.reference()[:, 1])
     names = dict(problem.figures(solution))
-    assert list(names) == ["posterior"]
+    assert list(names) == ["posterior", "predictive"]
     assert [len(a.lines) for a in names["posterior"].axes] == [0, 0, 2, 0]

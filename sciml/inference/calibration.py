@@ -1,18 +1,13 @@
 """Whether posteriors are as sure as they may be, and observations such as were simulated."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
 
-from sciml.problem import Variable
 from sciml.solution import Posterior
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LEVEL = 0.95
 """Probability with which curves of a calibrated posterior lie inside their bands as a whole."""
@@ -90,34 +85,8 @@ def calibration(posterior: Posterior, theta: np.ndarray, x: np.ndarray, draws: i
     return weighted(torch.from_numpy(theta), samples, equal, torch.Generator().manual_seed(seed))
 
 
-def calibration_figure(parameters: tuple[Variable, ...], found: Calibration) -> "Figure":
-    """Draw the distribution functions of ranks and coverage minus the diagonal, with the band of all but 5 %.
-
-    Args:
-        parameters: names of the columns of the ranks.
-        found: what is drawn.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.fill_between([0, 1], -found.band, found.band, color="0.9", label="95 %")
-    shown = [(v.name, ranks) for v, ranks in zip(parameters, found.ranks.T, strict=True)]
-    for name, curve in (*shown, ("coverage", found.coverage)):
-        level = np.arange(1, len(curve) + 1) / len(curve)
-        style = {"color": "black", "linewidth": 2} if name == "coverage" else {}
-        axes.step(np.sort(curve), level - np.sort(curve), where="post", label=name, **style)
-    axes.set_xlabel("posterior probability")
-    axes.set_ylabel("share of simulations - probability")
-    axes.legend(fontsize="small", ncols=2)
-    return figure
-
-
-def familiarity(simulated: Tensor, observation: Tensor) -> dict[str, float | str]:
-    """Return how usual an observation is among simulations: 0 where it lies farther off than any of them.
-
-    ``familiarity`` is the share of simulations whose distance to the fifth nearest other one is at least that of the
-    observation; below 1/100 ``misspecified`` is ``yes``, for a network has seen nothing like it.
+def commonness(simulated: Tensor, observation: Tensor) -> float:
+    """Return the share of simulations whose fifth nearest other one is at least as far as that of an observation.
 
     Args:
         simulated: shape (n, data), on a scale where distances mean something.
@@ -127,5 +96,14 @@ def familiarity(simulated: Tensor, observation: Tensor) -> dict[str, float | str
     k = min(NEIGHBOUR, len(some) - 1)
     among = torch.cdist(some, some).kthvalue(k + 1, dim=1).values  # the nearest is the simulation itself
     own = torch.cdist(observation[None], some).kthvalue(k).values
-    share = float((among >= own).double().mean())
+    return float((among >= own).double().mean())
+
+
+def familiarity(simulated: Tensor, observation: Tensor) -> dict[str, float | str]:
+    """Return how usual an observation is among simulations: 0 where it lies farther off than any of them.
+
+    ``familiarity`` is the share that `commonness` returns; below 1/100 ``misspecified`` is ``yes``, for a network has
+    seen nothing like it.
+    """
+    share = commonness(simulated, observation)
     return {"familiarity": share, "misspecified": "yes" if share < 0.01 else "no"}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sciml.errors import SolveError, UserError
 from sciml.inference.c2st import c2st
+from sciml.inference.calibration import commonness
 from sciml.inference.draws import Draws, RandomDraws
 from sciml.inference.priors import Prior
 from sciml.inference.simulations import Simulations, Split, simulations, source
@@ -23,6 +24,9 @@ from sciml.solution import Posterior, Solution
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+REPLICAS = 200
+"""Posterior samples at which data are simulated again."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,10 @@ class Simulator(Problem):
 
         ``c2st``: accuracy of the classifier two-sample test, 0.5 at best. ``mean_error``,
         ``deviation_error``: root mean squares over parameters of the errors of posterior means and
-        deviations, in reference deviations. ``simulator_calls``: simulations that the solver used. The samples
-        are those of the solution file; ``seed`` is that of the classifier.
+        deviations, in reference deviations. ``predictive_p``: share of the data simulated at posterior samples that
+        are no more usual among them than the observation is, near 0 where the posterior does not explain it.
+        ``simulator_calls``: simulations that the solver used. The samples are those of the solution file; ``seed`` is
+        that of the classifier.
         """
         reference = self.reference()
         samples = self._samples(solution, len(reference))
@@ -219,6 +225,7 @@ class Simulator(Problem):
             "c2st": c2st(reference, samples, seed),
             "mean_error": _rms((samples.mean(axis=0) - reference.mean(axis=0)) / deviation),
             "deviation_error": _rms(samples.std(axis=0) / deviation - 1),
+            "predictive_p": self._predictive_p(solution),
             "simulator_calls": float(solution.notes.get("simulator_calls", 0)),
         }
 
@@ -245,9 +252,28 @@ class Simulator(Problem):
 
     def figures(self, solution: Solution) -> Iterator[tuple[str, "Figure"]]:
         from sciml.inference.corner import corner_figure
+        from sciml.inference.figures import calibration_figure, predictive_figure, rank_figure
 
         reference = self.reference()
         yield "posterior", corner_figure(self.parameters, self._samples(solution, len(reference)), reference)
+        yield "predictive", predictive_figure(self.data, self.replicas(solution), self.observed())
+        if isinstance(solution, Posterior) and solution.calibration:
+            yield "ranks", rank_figure(self.parameters, solution.calibration)
+            yield "calibration", calibration_figure(self.parameters, solution.calibration)
+
+    def replicas(self, solution: Solution) -> np.ndarray:
+        """Return data simulated at samples of a posterior given ``observed``, shape (n, data), failed ones left out."""
+        theta = torch.from_numpy(self._samples(solution, REPLICAS))
+        x = self.simulated(theta, torch.Generator().manual_seed(0))
+        return x[x.isfinite().all(dim=1)].numpy()
+
+    def _predictive_p(self, solution: Solution) -> float:
+        drawn = torch.from_numpy(self.replicas(solution))
+        if len(drawn) < 2:
+            return 0.0
+        deviation = drawn.std(dim=0)
+        scale = torch.where(deviation > 0, deviation, 1)
+        return commonness(drawn / scale, torch.from_numpy(self.observed()) / scale)
 
     def _samples(self, solution: Solution, count: int) -> np.ndarray:
         if not isinstance(solution, Posterior):

@@ -11,8 +11,9 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from sciml.errors import UserError
-from sciml.inference.calibration import familiarity, weighted
+from sciml.inference.calibration import Calibration, familiarity, weighted
 from sciml.inference.flows import Ensemble, FlowKind
+from sciml.inference.local import local_c2st
 from sciml.inference.priors import Prior, log_standard_normal
 from sciml.inference.scales import DataScale
 from sciml.inference.simulations import Simulations
@@ -41,6 +42,8 @@ RIVALS = 128
 """Draws that each is compared with."""
 AVERAGED = 1024
 """Draws over which posterior means are taken."""
+ASKED = 1000
+"""Posterior draws given the observation at which the local two-sample test looks."""
 PROPOSED = 2**18
 """Draws of the prior at most that are tried for a truncated one."""
 
@@ -76,6 +79,8 @@ class FlowSolver(NeuralSolver[Simulator]):
     made: Tensor
     """Simulations made so far; fewer rows than that where the simulator failed."""
     rows: Tensor
+    calibration: Tensor
+    """Ranks and, last, the coverage of held-out simulations; NaN in rows that there are not."""
 
     def __init__(
         self,
@@ -99,6 +104,11 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.batch = batch
         self.steps = steps
         self.learning_rate = learning_rate
+
+    @property
+    def kinds(self) -> tuple[FlowKind, ...]:
+        """The kinds of flows among which the held-out loss chooses."""
+        return ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
 
     @abstractmethod
     def modelled(self, problem: Simulator) -> tuple[Part, ...]:
@@ -128,12 +138,13 @@ class FlowSolver(NeuralSolver[Simulator]):
             self.register_buffer(name, torch.zeros(self.simulations, width, dtype=self.real))
         for name in ("made", "rows"):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
+        self.register_buffer("calibration", torch.full((self.members * PAIRS, sizes[0] + 1), torch.nan))
+        self.compared: tuple[Tensor, Tensor] | None = None
         self.scale = DataScale(sizes[1], self.real)
-        kinds: tuple[FlowKind, ...] = ("linear", "affine", "spline") if self.flow == "choose" else (self.flow,)
         self.flows = nn.ModuleDict()
         for part in self.modelled(problem):
             features, context = sizes if part == "posterior" else (sizes[1], 2 * sizes[0])
-            self.flows[part] = Ensemble(kinds, self.members, features, context, self.width, self.real)
+            self.flows[part] = Ensemble(self.kinds, self.members, features, context, self.width, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         return tuple(Phase("adam", self.steps, self.learning_rate, 0.01, stage) for stage in range(self.rounds))
@@ -255,10 +266,32 @@ class FlowSolver(NeuralSolver[Simulator]):
         return true, drawn.view_as(z), seen
 
     def calibrated(self, true: Tensor, drawn: Tensor, logs: Tensor) -> dict[str, float]:
-        """Return how calibrated draws of log weights (members, n, rivals) are."""
+        """Return how calibrated draws of log weights (members, n, rivals) are; keep what shows it."""
         generator = torch.Generator().manual_seed(self.simulation_seed)
-        true, drawn, logs = (part.flatten(0, 1).double().cpu() for part in (true, drawn, logs))
-        return weighted(true, drawn, logs, generator).notes
+        true, drawn = (self._natural(part.flatten(0, 1)) for part in (true, drawn))
+        logs = logs.flatten(0, 1).double().cpu()
+        found = weighted(true, drawn, logs, generator)
+        shown = np.column_stack([found.ranks, found.coverage])
+        self.calibration[: len(shown)] = torch.from_numpy(shown).to(self.calibration)
+        one = torch.multinomial(logs.softmax(dim=1), 1, generator=generator)[:, 0]
+        self.compared = true, drawn[torch.arange(len(drawn)), one]
+        return found.notes
+
+    def local(self) -> dict[str, float]:
+        """Return whether the posterior is right at the observation, as far as held-out simulations tell."""
+        if self.compared is None:
+            return {}
+        observation = self.problem.observed()
+        samples = self.problem.prior().scaled(self.drawn(ASKED, observation, 0))
+        seen = self.scale.context(self.x[self.held[:, :PAIRS]]).flatten(0, 1).double().cpu()
+        generator = torch.Generator().manual_seed(self.simulation_seed)
+        found = local_c2st(*self.compared, seen, samples, self.context(observation).double().cpu(), generator)
+        return {"local_c2st_p": found.p_value}
+
+    def _natural(self, scores: Tensor) -> Tensor:
+        """Return the parameters of normal scores (..., parameters) in deviations, float64 on the CPU."""
+        prior, flat = self.problem.prior(), scores.double().cpu().flatten(0, -2)
+        return prior.scaled(prior.of_normal_scores(flat)).view(scores.shape)
 
     def context(self, observation: np.ndarray) -> Tensor:
         """Return an observation as networks are given it, shape (data,)."""
@@ -269,6 +302,7 @@ class FlowSolver(NeuralSolver[Simulator]):
         said: dict[str, float | str] = {"simulator_calls": float(self.made)}
         if notes is not None:
             said |= {**notes, **self.told()}
+        shown = self.calibration[~self.calibration[:, -1].isnan()].cpu().numpy()
         return Posterior(
             problem,
             plain.function,
@@ -278,13 +312,14 @@ class FlowSolver(NeuralSolver[Simulator]):
             density=lambda theta, x: prior.within(
                 partial(self.density, observation=x), torch.from_numpy(theta)
             ).numpy(),
+            calibration=Calibration(shown[:, :-1], shown[:, -1]) if len(shown) else None,
         )
 
     def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
         notes = self.simulated.notes(self.problem.observed()) | {"simulator_calls": float(self.made)}
         if self.rows < self.made:
             notes["excluded"] = 1 - int(self.rows) / int(self.made)
-        return {**notes, **self.choose()}
+        return {**notes, **self.choose(), **self.local()}
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
         def means(observations: np.ndarray) -> np.ndarray:
@@ -302,6 +337,11 @@ class FlowSolver(NeuralSolver[Simulator]):
             chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
         seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
         return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
+
+
+def ample(simulations: int) -> int:
+    """Return the steps in which one training learns from simulations what it can before it learns them by heart."""
+    return round(400 * (simulations / 1000) ** 0.5)
 
 
 def _given(prior: Prior, theta: Tensor) -> Tensor:

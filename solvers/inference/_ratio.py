@@ -8,22 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sciml.inference.resampling import by_observation, effective_size, importance_resample
+from sciml.inference.resampling import by_observation, effective_size
 from sciml.inference.scales import DataScale
 from sciml.inference.simulations import Simulations
+from sciml.inference.tempering import temper
 from sciml.neural import NeuralSolver
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 
 QUADRATURE = 2**15
 """Quasi-random points of the prior over which posterior means and constants are taken."""
+PARTICLES = 1000
+"""Particles that sample a posterior at least."""
+MOVES = 5
+"""Metropolis sweeps at each temperature."""
 
 
 class RatioSolver(NeuralSolver[Simulator]):
     """A network f(θ, x) = log p(x|θ) + c(x), and so p(θ|x) ∝ p(θ) e^f.
 
-    Samples are drawn by sampling importance resampling of the prior, which in few parameters finds every mode and
-    needs no convergence of a chain.
+    Samples are particles of tempered sequential Monte Carlo, which starts all over the prior and so finds every mode.
     """
 
     needs = Simulator
@@ -33,7 +37,7 @@ class RatioSolver(NeuralSolver[Simulator]):
 
     @abstractmethod
     def log_ratio(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return f(θ, x) for (..., parameters) and (..., data), whose leading dimensions broadcast."""
+        """Return f(θ, x) for parameters (n, parameters) and data (data,), shape (n,)."""
 
     def build(self, problem: Simulator) -> None:
         self.problem = problem
@@ -87,8 +91,9 @@ class RatioSolver(NeuralSolver[Simulator]):
             said |= {**notes, "effective_fraction": size / QUADRATURE}
 
         def sampler(count: int, observation: np.ndarray, seed: int) -> np.ndarray:
-            generator = torch.Generator().manual_seed(seed)
-            return importance_resample(prior, lambda t: self.log_weights(t, observation), count, generator).numpy()
+            generator, particles = torch.Generator().manual_seed(seed), max(count, PARTICLES)
+            found = temper(prior, lambda theta: self.log_weights(theta, observation), particles, generator, MOVES)
+            return found.theta[torch.randperm(particles, generator=generator)[:count]].numpy()
 
         def density(theta: np.ndarray, observation: np.ndarray) -> np.ndarray:
             points = torch.from_numpy(theta)
@@ -98,28 +103,50 @@ class RatioSolver(NeuralSolver[Simulator]):
         return Posterior(problem, plain.function, plain.state, said, sampler=sampler, density=density)
 
 
-class RatioNetwork(nn.Module):
-    """f(θ, x): both embedded linearly and added, residual blocks, a linear read-out; SiLU throughout.
+class RatioNetworks(nn.Module):
+    """Several f(θ, x) at a time: both embedded linearly and added, residual blocks, a linear read-out; SiLU throughout.
 
     Args:
+        members: networks, which share nothing.
         parameters, data: sizes of θ and of x.
         width: units of a layer.
         blocks: residual blocks of two layers each.
         real: dtype.
     """
 
-    def __init__(self, parameters: int, data: int, width: int, blocks: int, real: torch.dtype) -> None:
+    def __init__(self, members: int, parameters: int, data: int, width: int, blocks: int, real: torch.dtype) -> None:
         super().__init__()
-        linear = partial(nn.Linear, dtype=real)
+        linear = partial(Linears, members, real=real)
         self.embed_theta = linear(parameters, width)
-        self.embed_x = linear(data, width, bias=False)
+        self.embed_x = linear(data, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.SiLU(), linear(width, width), nn.SiLU(), linear(width, width)) for _ in range(blocks)
         )
         self.read = nn.Sequential(nn.SiLU(), linear(width, 1))
 
     def forward(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return f of (members, ..., parameters) and (members, ..., data), which broadcast, shape (members, ...)."""
+        x = x.reshape(len(x), *[1] * (theta.ndim - x.ndim), *x.shape[1:])
         hidden = self.embed_theta(theta) + self.embed_x(x)
         for block in self.blocks:
             hidden = hidden + block(hidden)
         return self.read(hidden)[..., 0]
+
+
+class Linears(nn.Module):
+    """Linear layers of several networks, (members, ..., inputs) to (members, ..., outputs), with torch's first weights.
+
+    Args:
+        members: networks.
+        inputs, outputs: sizes.
+        real: dtype.
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, real: torch.dtype) -> None:
+        super().__init__()
+        layers = [nn.Linear(inputs, outputs, dtype=real) for _ in range(members)]
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])

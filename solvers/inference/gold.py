@@ -15,7 +15,7 @@ from sciml.neural import Phase
 from sciml.parameters import Count, Positive
 from sciml.views.simulator import Simulator
 
-from ._ratio import RatioNetwork, RatioSolver
+from ._ratio import RatioNetworks, RatioSolver
 
 Loss = Literal["carl", "rolr", "cascal", "rascal", "scandal", "alice", "alices", "sally"]
 READINGS = 128
@@ -93,7 +93,7 @@ class Gold(RatioSolver):
             layers = nn.Linear(data, self.width), nn.SiLU(), nn.Linear(self.width, self.width), nn.SiLU()
             self.statistic = nn.Sequential(*layers, nn.Linear(self.width, parameters)).to(self.real)
             data = parameters
-        self.network = RatioNetwork(parameters, data, self.width, self.blocks, self.real)
+        self.network = RatioNetworks(1, parameters, data, self.width, self.blocks, self.real)
 
     def schedule(self) -> tuple[Phase, ...]:
         stages = 2 if self.loss == "sally" else 1
@@ -184,4 +184,6 @@ class Gold(RatioSolver):
         if self.loss == "scandal":
             shape = torch.broadcast_shapes(given.shape[:-1], seen.shape[:-1])
             return self.network(seen.expand(*shape, -1), given.expand(*shape, -1))
-        return self.network(given, self.statistic(seen).detach() if self.loss == "sally" else seen)
+        if self.loss == "sally":
+            seen = self.statistic(seen).detach()
+        return self.network(given[None], seen[None])[0]

@@ -1,17 +1,12 @@
 """Neural posterior estimation."""
 
-from collections.abc import Callable
+from sciml.parameters import Count, Positive, Several
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from sciml.views.simulator import Simulator
-
-from ._flows import CLOSED, FlowSolver, Part
+from ._flows import Kind, Members, ample
+from ._posterior import PosteriorFlows
 
 
-class NPE(FlowSolver):
+class NPE(PosteriorFlows):
     """A flow learns the posterior of any data.
 
     min over q of E_{p(θ,x)} -log q(θ|x) is reached at q = p(θ|x). With several rounds the later simulations close in
@@ -19,24 +14,28 @@ class NPE(FlowSolver):
     Sources: G. Papamakarios, I. Murray, Fast ε-free inference of simulation models with Bayesian conditional density
     estimation, 2016, arXiv 1605.06376; M. Deistler et al., Truncated proposals for scalable and hassle-free
     simulation-based inference, 2022, arXiv 2210.04815.
+
+    Args:
+        simulations: simulator calls of all rounds.
+        rounds: 1 answers any observation; with more, the later ones close in on the one that is scored.
+        members: flows of each kind.
+        flow: the kind of the flows; by default the one with the least held-out loss.
+        width: units of a hidden layer.
+        batch: simulations of a batch.
+        steps: Adam steps of a round; the learning rate falls to a hundredth along a cosine. By default 400 for a
+            thousand simulations, and as the root of their number.
+        learning_rate: of the first step.
     """
 
-    def modelled(self, problem: Simulator) -> tuple[Part, ...]:
-        return ("posterior",)
-
-    def choose(self) -> dict[str, float]:
-        true, drawn, _ = self.rivals()
-        return self.calibrated(true, drawn, torch.zeros(drawn.shape[:3]))
-
-    def closing(self, observation: np.ndarray) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        samples = self.draw(CLOSED, observation, torch.Generator().manual_seed(0))
-        return samples, lambda scores: self.log_posterior(scores, observation)
-
-    def drawn(self, count: int, observation: np.ndarray, seed: int) -> Tensor:
-        scores = self.draw(count, observation, torch.Generator().manual_seed(seed))
-        return self.problem.prior().of_normal_scores(scores)
-
-    def density(self, theta: Tensor, observation: np.ndarray) -> Tensor:
-        prior = self.problem.prior()
-        scores = prior.normal_scores(theta)
-        return self.log_posterior(scores, observation) + prior.log_slope(theta, scores)
+    def __init__(
+        self,
+        simulations: Several = 10_000,
+        rounds: Count = 1,
+        members: Members = 3,
+        flow: Kind = "choose",
+        width: Count = 50,
+        batch: Count = 128,
+        steps: Count | None = None,
+        learning_rate: Positive = 1e-2,
+    ) -> None:
+        super().__init__(simulations, rounds, members, flow, width, batch, steps or ample(simulations), learning_rate)

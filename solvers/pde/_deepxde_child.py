@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.child import Report, answer, remake
 from sciml.pde.conditions import Observed
 from sciml.pde.domains import Points
 from sciml.pde.fields import Derivative
 from sciml.views.residual import Residual, Term
-from solvers.pde._peer_child import Report, Watch, answer, draw, remake, save
+from solvers.pde._peer_child import Watch, draw, save
 
 dde: Any = import_module("deepxde")
 

@@ -1,40 +1,18 @@
-"""What the processes of all peers share: the problem made again, points, the clock, stops and reports."""
+"""What the processes of all peers share: points, the clock, stops and reports."""
 
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 
+from sciml.child import Report
 from sciml.pde.conditions import Initial
 from sciml.pde.domains import Points
-from sciml.registry import find
 from sciml.solution import Solution
 from sciml.views.residual import Residual, Term
-
-Report = Callable[[Mapping[str, Any]], None]
-
-
-def answer(train: Callable[[Mapping[str, Any], Report], None]) -> None:
-    """Train as one line of JSON on standard input asks, and report in lines of JSON on standard output."""
-    reports, sys.stdout = sys.stdout, sys.stderr  # peers print
-    order = json.loads(sys.stdin.readline())
-    torch.set_num_threads(order["threads"])
-    train(order, lambda report: print(json.dumps(report), file=reports, flush=True))
-
-
-def remake(given: Mapping[str, Any]) -> Residual:
-    """Make a problem again from its class, found by module or else by file, and its settings."""
-    try:
-        made = getattr(import_module(given["module"]), given["class"])
-    except (ModuleNotFoundError, AttributeError):
-        made = find("problem", f"{given['file']}:{given['class']}").load()
-    return made(**given["settings"])
 
 
 def real(order: Mapping[str, Any]) -> torch.dtype:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sciml.child import Report, answer, remake
 from sciml.pde.domains import Points
 from sciml.pde.fields import Derivative
 from sciml.views.residual import Residual, Term
-from solvers.pde._peer_child import Report, Watch, answer, draw, real, remake, save
+from solvers.pde._peer_child import Watch, draw, real, save
 
 lightning: Any = import_module("lightning.pytorch")
 pina: Any = import_module("pina")
