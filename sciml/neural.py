@@ -165,6 +165,11 @@ class NeuralSolver(LightningModule, Solver[P]):
         return True
 
     @property
+    def answered(self) -> bool:
+        """Whether the answer is found by other means, so that no further step is taken."""
+        return False
+
+    @property
     def loss_names(self) -> tuple[str, ...]:
         """Names of the loss terms where they differ from stage to stage: those of all stages."""
         return ()

@@ -162,11 +162,7 @@ class FlowSolver(NeuralSolver[Simulator]):
     def _simulate(self, stage: int, wanted: int) -> None:
         if stage:
             self.choose()
-            generator = torch.Generator().manual_seed(self.simulation_seed + stage)
-            theta = self._truncated(wanted, generator)
-            x = self.problem.simulated(theta, generator)
-            good = x.isfinite().all(dim=1)
-            theta, x = theta[good], x[good]
+            theta, x = self.later(wanted, torch.Generator().manual_seed(self.simulation_seed + stage))
         else:
             theta, x = self.simulated.theta, self.simulated.x
             self.scale.fit(x)
@@ -174,6 +170,13 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.theta[rows], self.x[rows] = theta.to(self.theta), x.to(self.x)
         self.made += wanted
         self.rows += len(x)
+
+    def later(self, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Simulate for a later round; return parameters (n, parameters) and data (n, data) of what did not fail."""
+        theta = self._truncated(wanted, generator)
+        x = self.problem.simulated(theta, generator)
+        good = x.isfinite().all(dim=1)
+        return theta[good], x[good]
 
     def _truncated(self, wanted: int, generator: torch.Generator) -> Tensor:
         """Draw from the prior where the posterior is not negligible, shape (wanted, parameters)."""
