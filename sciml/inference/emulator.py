@@ -57,6 +57,8 @@ class Emulator(nn.Module):
     noise: Tensor
     noises: Tensor
     dependence: Tensor
+    p_values: Tensor
+    """Of what errors tell of parameters being normal, and of errors being as large and correlated everywhere."""
 
     def __init__(self, parameters: int, data: int) -> None:
         super().__init__()
@@ -77,6 +79,7 @@ class Emulator(nn.Module):
             "noise": (size, data),
             "noises": (2, data),
             "dependence": (data, data),
+            "p_values": (2,),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
@@ -120,6 +123,11 @@ class Emulator(nn.Module):
         z = ((self.scale(x) - self.offset) / self.width).expand(len(scores), -1)
         return torch.cat([self._log_prob(*part) for part in zip(scores.split(BLOCK), z.split(BLOCK), strict=True)])
 
+    @property
+    def notes(self) -> dict[str, float]:
+        """Whether the errors are as supposed."""
+        return dict(zip(("normality_p", "constancy_p"), self.p_values.tolist(), strict=True))
+
     def _log_prob(self, scores: Tensor, z: Tensor) -> Tensor:
         white = (scores - self.centre) @ self.whitening
         far = white.norm(dim=1, keepdim=True).clamp_min(self.radius)
@@ -144,6 +152,11 @@ class Emulator(nn.Module):
         covariance = torch.from_numpy(ledoit_wolf((errors / excess.sqrt()).numpy())[0])
         deviation = covariance.diagonal().sqrt()
         self.dependence.copy_(torch.linalg.cholesky(covariance / deviation / deviation[:, None]))
+        whole = torch.linalg.solve_triangular(self.dependence, (errors / excess.sqrt()).T, upper=False).T
+        slopes = self.mean[1 : 1 + white.shape[1]] / (variance * excess).mean(dim=0).sqrt()
+        told = torch.linalg.solve_triangular(self.dependence, slopes.T, upper=False)
+        self.p_values[0] = _normality(whole @ told)
+        self.p_values[1] = _constancy(whole, features[:, self.parts < 3])
 
     def _learn_noise(self, white: Tensor, features: Tensor, logs: Tensor) -> None:
         """Fit log s² to what each error says of it, shape (n, data)."""
@@ -217,6 +230,25 @@ class Emulator(nn.Module):
         """Return the variance of m, shape (n, data)."""
         parts = features.split(BLOCK)
         return torch.cat([(part[:, :, None] * part[:, None, :]).flatten(1) @ self.doubt for part in parts])
+
+
+def _normality(told: Tensor) -> float:
+    """Return the probability of skew and kurtosis as far from those of a normal law in any column, after Bonferroni.
+
+    Source: R. B. D'Agostino, E. S. Pearson, Tests for departure from normality, Biometrika 60, 1973.
+    """
+    return min(1.0, told.shape[1] * float(stats.normaltest(told.numpy()).pvalue.min()))
+
+
+def _constancy(whole: Tensor, given: Tensor) -> float:
+    """Return the probability of products of errors (n, data) to depend as much on (n, functions), after Bonferroni."""
+    i, j = torch.triu_indices(whole.shape[1], whole.shape[1])
+    products = whole[:, i] * whole[:, j]
+    products = products - products.mean(dim=0)
+    left = products - given @ torch.linalg.lstsq(given, products).solution
+    share = (left**2).sum(dim=0) / (products**2).sum(dim=0)
+    most, rest = given.shape[1] - 1, len(given) - given.shape[1]
+    return min(1.0, len(i) * float(stats.f.sf(((1 - share) / most / (share / rest)).max(), most, rest)))
 
 
 def _evidence(features: Tensor, y: Tensor, variances: Tensor, noise: Tensor) -> Tensor:

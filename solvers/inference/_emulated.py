@@ -1,6 +1,6 @@
 """Rounds of simulations that close in on the observation, each drawn from the emulated posterior of those before."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -27,12 +27,14 @@ def close_in(
     batches: Iterable[int],
     observation: np.ndarray,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Simulate a batch after the other where the posterior is, as emulated by then; return all simulations.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Simulate a batch after the other where the posterior is, as emulated by then.
+
+    Yields all simulations so far, whenever the emulator has learnt from them: at first and after each batch.
 
     Args:
         problem: what is simulated.
-        emulator: learns from what there is before each batch, and from all in the end.
+        emulator: what learns.
         simulated: parameters (n, parameters) from the prior, and data (n, data).
         batches: how many simulations each of them has.
         observation: shape (data,).
@@ -41,6 +43,7 @@ def close_in(
     prior, (theta, x) = problem.prior(), simulated
     around = prior.normal_scores(theta)
     emulator.fit(around, x, around, generator)
+    yield theta, x
     for count in batches:
         likelihood = emulated_likelihood(problem, emulator, observation)
         found = temper(prior, likelihood, max(PARTICLES, count), generator, MOVES).theta
@@ -49,4 +52,4 @@ def close_in(
         good = made.isfinite().all(dim=1)
         theta, x = torch.cat([theta, drawn[good]]), torch.cat([x, made[good]])
         emulator.fit(prior.normal_scores(theta), x, prior.normal_scores(found), generator)
-    return theta, x
+        yield theta, x

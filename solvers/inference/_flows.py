@@ -162,7 +162,11 @@ class FlowSolver(NeuralSolver[Simulator]):
     def _simulate(self, stage: int, wanted: int) -> None:
         if stage:
             self.choose()
-            theta, x = self.later(wanted, torch.Generator().manual_seed(self.simulation_seed + stage))
+            generator = torch.Generator().manual_seed(self.simulation_seed + stage)
+            theta = self._truncated(wanted, generator)
+            x = self.problem.simulated(theta, generator)
+            good = x.isfinite().all(dim=1)
+            theta, x = theta[good], x[good]
         else:
             theta, x = self.simulated.theta, self.simulated.x
             self.scale.fit(x)
@@ -170,13 +174,6 @@ class FlowSolver(NeuralSolver[Simulator]):
         self.theta[rows], self.x[rows] = theta.to(self.theta), x.to(self.x)
         self.made += wanted
         self.rows += len(x)
-
-    def later(self, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Simulate for a later round; return parameters (n, parameters) and data (n, data) of what did not fail."""
-        theta = self._truncated(wanted, generator)
-        x = self.problem.simulated(theta, generator)
-        good = x.isfinite().all(dim=1)
-        return theta[good], x[good]
 
     def _truncated(self, wanted: int, generator: torch.Generator) -> Tensor:
         """Draw from the prior where the posterior is not negligible, shape (wanted, parameters)."""
@@ -303,8 +300,12 @@ class FlowSolver(NeuralSolver[Simulator]):
             ensemble = self.ensemble(part)
             chosen[f"{part}_flow"] = ensemble.kinds[ensemble.chosen]
             chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
+        return {**chosen, **self.usual()}
+
+    def usual(self) -> dict[str, float | str]:
+        """Return how usual the observation is among the simulations."""
         seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
-        return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
+        return familiarity(seen, self.context(self.problem.observed()).double().cpu())
 
 
 def _given(prior: Prior, theta: Tensor) -> Tensor:

@@ -95,10 +95,12 @@ class GPEmulator(Solver[Simulator]):
         first = problem.simulations(ends[0], seed)
         batches = [end - begin for begin, end in pairwise(ends)]
         emulator = Emulator(len(problem.parameters), len(problem.data))
-        _, x = close_in(problem, emulator, (first.theta, first.x), batches, observation, generator)
+        x = first.x
+        for _, x in close_in(problem, emulator, (first.theta, first.x), batches, observation, generator):
+            pass
         found = temper(problem.prior(), emulated_likelihood(problem, emulator, observation), self.particles, generator)
         notes = first.notes(observation) | {"simulator_calls": float(self.simulations)}
         if len(x) < self.simulations:
             notes["excluded"] = 1 - len(x) / self.simulations
         seen = emulator.scale.context(x), emulator.scale.context(torch.from_numpy(observation))
-        return emulator, found, {**notes, "log_evidence": found.log_evidence, **familiarity(*seen)}
+        return emulator, found, {**notes, "log_evidence": found.log_evidence, **emulator.notes, **familiarity(*seen)}
