@@ -57,8 +57,10 @@ COSTLY = {
     ("sir", "gold"),
     ("bernoulli_glm_raw", "nle"),
     ("slcp_distractors", "nle"),
+    *((name, "gp_emulator") for name in PROBLEMS if name not in ("galton", "two_moons", "gaussian_mixture")),
+    *((name, "auto") for name in ("gaussian_linear", "gaussian_linear_uniform", "bernoulli_glm", "lotka_volterra")),
 }
-"""Pairs that take minutes at the coarsest: marching in two dimensions, many times, or densities of a hundred data."""
+"""Pairs that take long at the coarsest: marching in two dimensions, many times, densities of many data, emulation."""
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import sciml
+from problems.inference.two_moons import TwoMoons
 from sciml.errors import UserError
 from sciml.inference.draws import Draws
 from sciml.inference.emulator import Emulator
@@ -147,11 +148,19 @@ def test_where_the_data_are_normal_auto_answers_by_the_emulator() -> None:
     found = posterior(Auto(simulations=600, members=2, flow="linear", width=16, steps=200), Bent())
     notes = found.notes
     assert notes["answer"] == "emulator"
-    assert float(notes["gain_of_emulator"]) > float(notes["gain_of_flows"])
+    assert min(float(notes["normality_p"]), float(notes["constancy_p"])) > 1e-6
     assert notes["simulator_calls"] == 600
     assert notes["stop_reason"] == "answered"
     samples, reference = found.sample(2000, Bent().observed()), Bent().reference()
     assert np.abs((samples.mean(axis=0) - reference.mean(axis=0)) / reference.std(axis=0)).max() < 0.2
+
+
+def test_where_they_are_not_auto_answers_by_flows() -> None:
+    found = posterior(Auto(simulations=600, members=1, flow="linear", width=16, steps=20), TwoMoons())
+    notes = found.notes
+    assert notes["answer"] == "flows"
+    assert notes["simulator_calls"] == 600
+    assert float(notes["normality_p"]) < 1e-6
 
 
 def test_too_few_simulations_are_refused() -> None:

@@ -23,8 +23,8 @@ WITHIN = 3.0
 """Standard deviation of these logarithms, and of that of the length."""
 LOG_CHI = -1.2704, math.pi**2 / 2
 """Mean and variance of the logarithm of χ² with one degree of freedom."""
-LEAST_SQUARE = 1e-8
-"""What squared errors are told from, in variances of the data."""
+BLUR = 1e-3
+"""Deviation of noise that data are given, in theirs, so that constant ones have some."""
 BLOCK = 512
 """Points that are looked at together."""
 
@@ -107,7 +107,8 @@ class Emulator(nn.Module):
         self.width.copy_(z.std(dim=0).clamp_min(1e-6))
         rows = torch.randperm(len(white), generator=generator)[torch.arange(NODES) % len(white)]
         self.nodes.copy_(white[rows])
-        self._learn(white, (z - self.offset) / self.width)
+        blurred = z + BLUR * self.width * torch.randn(z.shape, generator=generator, dtype=z.dtype)
+        self._learn(white, (blurred - self.offset) / self.width)
         return len(white)
 
     @torch.no_grad()
@@ -143,7 +144,7 @@ class Emulator(nn.Module):
         features, variance = self._features(white, self.length), noise.expand_as(y)
         for _ in range(2):
             squares = self._regress(features, y, amplitudes, variance) ** 2 * variance
-            self._learn_noise(white, features, (squares + LEAST_SQUARE).log() - LOG_CHI[0])
+            self._learn_noise(white, features, squares.log() - LOG_CHI[0])
             variance = self._noise(features)
         errors = self._regress(features, y, amplitudes, variance)
         excess = (errors**2).mean(dim=0)
@@ -176,7 +177,7 @@ class Emulator(nn.Module):
         self.mean.copy_((root * found).T)
         inverse = root[:, :, None] * torch.cholesky_inverse(factor) * root[:, None, :]
         self.doubt.copy_(inverse.flatten(1).T)
-        left = 1 - self._unknown(features) / variance
+        left = (1 - self._unknown(features) / variance).clamp_min(BLUR)
         return (y - features @ self.mean) / (variance * left).sqrt()
 
     @torch.enable_grad()

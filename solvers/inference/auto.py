@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from sciml.inference.emulator import Emulator
 from sciml.inference.priors import log_standard_normal
 from sciml.inference.resampling import by_observation, effective_size, weigh
-from sciml.inference.simulations import Simulations
 from sciml.inference.tempering import Tempered, temper
 from sciml.parameters import Count, Positive, Several
 from sciml.sampling import systematic
@@ -30,8 +28,8 @@ WIDEST = 40
 """Data beyond which no likelihood is modelled: it would cost more than it tells."""
 TRIED = 2
 """Batches after which an emulator must be right of everything."""
-LEVEL = 1e-5
-"""Probability below which errors are not what they should be."""
+LEVEL = 1e-6
+"""Probability below which errors are not what they should be: such as are a little off do no harm."""
 PARTICLES = 4000
 """Of an emulated posterior."""
 
@@ -40,8 +38,8 @@ class Auto(FlowSolver):
     """An emulator where the data are normal about it, else flows of the posterior and the likelihood combined.
 
     The first quarter of the simulations teaches a Gaussian-process emulator, which closes in on the observation by two
-    eighths more. As long as what its errors at simulations left out tell of the parameters is normal, and errors are in
-    the end as large and as correlated everywhere, it makes the other simulations and answers, as in gp_emulator.
+    eighths more. If by then what its errors at simulations left out tell of the parameters was always normal, and
+    errors are as large and as correlated everywhere, it makes the other simulations and answers, as in gp_emulator.
 
     Else flows learn from all simulations that follow the prior. A flow of the posterior proposes, a flow of the
     likelihood corrects it, as far as held-out simulations are for it:
@@ -69,7 +67,7 @@ class Auto(FlowSolver):
 
     power: Tensor
     spent: Tensor
-    """Simulations of the emulator that do not follow the prior."""
+    """Simulations where the emulator asked for them."""
     emulated: Tensor
     """Whether the emulator answers."""
 
@@ -110,24 +108,27 @@ class Auto(FlowSolver):
         share, generator = self.simulations // 8, torch.Generator().manual_seed(self.simulation_seed)
         first = self.problem.simulations(2 * share, self.seed)
         batches = [share, share, 2 * share, self.simulations - 6 * share]
-        theta, x = first.theta, first.x
-        tried = close_in(self.problem, self.emulator, (theta, x), batches, self.problem.observed(), generator)
-        for k, (theta, x) in enumerate(tried):
+        observed, made = self.problem.observed(), []
+        for k, found in enumerate(
+            close_in(self.problem, self.emulator, (first.theta, first.x), batches, observed, generator)
+        ):
+            made = found
             normal, constant = self.emulator.p_values.tolist()
-            if normal < LEVEL or (k == TRIED and constant < LEVEL):
+            if k <= TRIED and (normal < LEVEL or (k == TRIED and constant < LEVEL)):
                 self.spent.fill_(sum(batches[:k]))
                 self.made.fill_(int(self.spent))
                 return
         self.emulated.fill_(True)
         self.spent.fill_(sum(batches))
         self.made.fill_(self.simulations)
+        theta, x = made
         self.rows.fill_(len(x))
         self.theta[: len(x)], self.x[: len(x)] = theta.to(self.theta), x.to(self.x)
         self.scale.fit(x)
 
-    @cached_property
-    def simulated(self) -> Simulations:
-        return self.problem.simulations(self.simulations // self.rounds - int(self.spent), self.seed)
+    @property
+    def apart(self) -> int:
+        return int(self.spent)
 
     @property
     def answered(self) -> bool:

@@ -95,9 +95,7 @@ class GPEmulator(Solver[Simulator]):
         first = problem.simulations(ends[0], seed)
         batches = [end - begin for begin, end in pairwise(ends)]
         emulator = Emulator(len(problem.parameters), len(problem.data))
-        x = first.x
-        for _, x in close_in(problem, emulator, (first.theta, first.x), batches, observation, generator):
-            pass
+        *_, (_, x) = close_in(problem, emulator, (first.theta, first.x), batches, observation, generator)
         found = temper(problem.prior(), emulated_likelihood(problem, emulator, observation), self.particles, generator)
         notes = first.notes(observation) | {"simulator_calls": float(self.simulations)}
         if len(x) < self.simulations:
