@@ -84,7 +84,9 @@ def test_its_density_is_that_of_its_samples_and_of_the_exact_posterior(emulated:
     x = torch.from_numpy(problem.observed()).expand(len(theta), -1)
     exact = problem.prior().log_prob(torch.from_numpy(theta)) + problem.log_likelihood(torch.from_numpy(theta), x)
     difference = emulated.log_prob(theta, problem.observed()) - exact.numpy()
-    assert difference.std() < 0.3
+    away = np.abs(difference - np.median(difference))
+    assert np.median(away) < 0.2
+    assert np.quantile(away, 0.9) < 1.0  # in the tails the emulator knows less
 
 
 def test_later_rounds_are_nearer_to_the_posterior() -> None:

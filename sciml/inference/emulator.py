@@ -96,7 +96,8 @@ class Emulator(nn.Module):
             generator: of the simulations to project on, and of what spreads counts.
         """
         self.centre.copy_(around.mean(dim=0))
-        self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(around.T.cov())))
+        covariance = around.T.cov().view_as(self.whitening)
+        self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
         white = (scores - self.centre) @ self.whitening
         far = white.norm(dim=1)
         near = far <= max(self.radius, float(far.sort().values[:LEAST][-1]))
