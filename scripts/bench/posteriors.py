@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def distances(
     task: str, observations: list[int], samples: int, settings: dict[str, int], seed: int
 ) -> tuple[float, float]:
     """Return the mean C2ST over observations and the CPU seconds of a solve."""
-    found, seconds, method = [], [], Auto(**{"simulations": 1000, **settings})
+    arguments: dict[str, Any] = {"simulations": 1000, **settings}
+    found, seconds, method = [], [], Auto(**arguments)
     solved: Posterior | None = None
     for number in observations:
         problem = entries("problem")[task].load()(observation=number, samples=samples)
