@@ -167,6 +167,11 @@ class NeuralSolver(LightningModule, Solver[P]):
         return True
 
     @property
+    def answered(self) -> bool:
+        """Whether the answer is found by other means, so that no further step is taken."""
+        return False
+
+    @property
     def loss_names(self) -> tuple[str, ...]:
         """Names of the loss terms where they differ from stage to stage: those of all stages."""
         return ()
@@ -209,7 +214,8 @@ class NeuralSolver(LightningModule, Solver[P]):
         return fit(self, problem, context)
 
     def restore(self, problem: P, state: Mapping[str, np.ndarray]) -> Solution:
-        real = next((torch.from_numpy(a).dtype for a in state.values() if a.dtype.kind == "f"), torch.float32)
+        found = [torch.from_numpy(a).dtype for a in state.values() if a.dtype.kind == "f"]
+        real = min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)  # buffers may be more precise
         module = self.fresh(problem, 0, real)
         module.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
         return module.solution(problem)

@@ -63,7 +63,7 @@ OBSERVATIONS = np.array([[1.0, -0.5, 0.7], [0.0, 0.0, 0.0], [-1.5, 1.0, -1.0]])
 SOLVERS: dict[str, Solver] = {
     "npe": NPE(simulations=2000, members=2, flow="linear", steps=300),
     "nle": NLE(simulations=2000, members=2, flow="linear", steps=300, particles=2000),
-    "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=300),
+    "auto": Auto(simulations=2000, members=2, flow="affine", width=32, steps=300, emulate=False),
     "fmpe": FMPE(simulations=2000, members=1, width=32, steps=400),
     "exact": Exact(particles=500),
     "nre": NRE(simulations=2000, steps=600, width=32, blocks=1),

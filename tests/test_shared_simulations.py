@@ -52,14 +52,16 @@ class Fragile(Simulator):
 SOLVERS = {
     "npe": NPE(simulations=300, members=1, flow="linear", steps=3),
     "nle": NLE(simulations=300, members=1, flow="linear", steps=3),
-    "auto": Auto(simulations=300, members=1, flow="linear", steps=3),
+    "auto": Auto(simulations=300, members=1, flow="linear", steps=3, emulate=False),
     "nre": NRE(simulations=300, steps=3, width=8, blocks=1),
     "rejection_abc": RejectionABC(simulations=300, kept=20),
     "smc_abc": SMCABC(simulations=1500, particles=20),
 }
 
 
-@pytest.mark.parametrize("solver", [NPE(2500), NLE(2500), Auto(2500), NRE(2500), Gold(2500)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "solver", [NPE(2500), NLE(2500), Auto(2500, emulate=False), NRE(2500), Gold(2500)], ids=lambda s: s.name
+)
 def test_networks_of_one_seed_learn_from_the_same_simulations(solver: NeuralSolver) -> None:
     module = solver.fresh(Galton(), 3, torch.float64)
     assert isinstance(module, FlowSolver | RatioSolver)

@@ -74,7 +74,7 @@ def temper(
     beta = log_evidence = accepted = 0.0
     temperatures = sweeps = 0
     while beta < 1:
-        step = _step(logs, 1 - beta, kept * particles)
+        step = rise(logs, 1 - beta, kept * particles)
         weights = step * logs
         log_evidence += float(weights.logsumexp(0)) - math.log(particles)
         rows = systematic(torch.softmax(weights, dim=0), particles, generator)
@@ -86,7 +86,7 @@ def temper(
     return Tempered(prior.constrain(free), log_evidence, temperatures, accepted, particles * (1 + sweeps))
 
 
-def _step(logs: Tensor, left: float, target: float) -> float:
+def rise(logs: Tensor, left: float, target: float) -> float:
     """Return the rise of β at which the weights' effective size has fallen to the target, or what is left."""
     if effective_size(left * logs) >= target:
         return left

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-GOOD_ENDS = ("", "solved", "schedule", "converged", "tolerance", "target_error", "target_loss")
+GOOD_ENDS = ("", "solved", "schedule", "converged", "tolerance", "target_error", "target_loss", "answered")
 """Reasons to stop that leave nothing to say."""
 MARK = " †"
 """What tables put behind the error of a result that has caveats."""
@@ -12,7 +12,7 @@ def caveats(notes: Mapping[str, float | str]) -> tuple[str, ...]:
     """Return what keeps a result from being all that was asked for, as the solver's notes say.
 
     That is a ``tolerance_met`` of ``no``, an observation that no simulation resembles (``misspecified``), and a
-    ``stop_reason`` other than a schedule's end, convergence or a target that was reached.
+    ``stop_reason`` other than a schedule's end, convergence, a target that was reached or an answer found otherwise.
     """
     missed = ("tolerance not met",) if notes.get("tolerance_met") == "no" else ()
     if notes.get("misspecified") == "yes":

@@ -98,7 +98,8 @@ def load_solution(path: Path, problem: Problem, solver: NeuralSolver[Any]) -> So
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    real = next((v.dtype for v in checkpoint["state_dict"].values() if v.is_floating_point()), torch.float32)
+    found = [v.dtype for v in checkpoint["state_dict"].values() if v.is_floating_point()]
+    real = min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)  # buffers may be more precise
     module = solver.fresh(problem, 0, real)
     require_match(checkpoint, module, path)
     module.load_state_dict(checkpoint["state_dict"])

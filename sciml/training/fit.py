@@ -34,7 +34,7 @@ def fit(solver: NeuralSolver[Any], problem: Problem, context: Context) -> Soluti
     The notes of the solution are ``steps``, ``closures``, ``seconds`` of training (evaluation excluded),
     ``parameters`` (how many are trained), ``precision``, ``device`` and ``stop_reason``: ``schedule``,
     ``converged`` (L-BFGS finds no lower loss), ``max_steps``, ``max_closures``, ``max_seconds``,
-    ``target_error``, ``target_loss`` or ``patience``.
+    ``target_error``, ``target_loss``, ``patience`` or ``answered`` (by other means).
 
     With ``context.folder`` the history goes to ``history.csv`` and the checkpoint to
     ``checkpoints/last.ckpt``; with ``context.resume`` the training goes on from there, and ends on the same

@@ -154,6 +154,8 @@ class Descent(Callback):
         interrupted, late = self._objective.agreed if self._shared else self._votes()
         if interrupted:
             return "interrupted"
+        if self._module.answered:
+            return "answered"
         if state.loss <= limits.loss and self._module.settled:
             return "target_loss"
         if state.error <= limits.error:

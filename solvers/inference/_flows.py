@@ -165,10 +165,15 @@ class FlowSolver(NeuralSolver[Simulator]):
             for part in self.flows:
                 self.ensemble(part).start([self.targets(own)[part] for own in self.own])
 
+    @property
+    def apart(self) -> int:
+        """Simulations of the first round that do not follow the prior, from which flows do not learn."""
+        return 0
+
     @cached_property
     def simulated(self) -> Simulations:
-        """The simulations of the first round, those that follow the prior."""
-        return self.problem.simulations(self.simulations // self.rounds, self.seed)
+        """The simulations of the first round that follow the prior."""
+        return self.problem.simulations(self.simulations // self.rounds - self.apart, self.seed)
 
     def _simulate(self, stage: int, wanted: int) -> None:
         if stage:
@@ -317,8 +322,9 @@ class FlowSolver(NeuralSolver[Simulator]):
 
     def findings(self, batch: Mapping[str, Tensor]) -> Mapping[str, float | str]:
         notes = self.simulated.notes(self.problem.observed()) | {"simulator_calls": float(self.made)}
-        if self.rows < self.made:
-            notes["excluded"] = 1 - int(self.rows) / int(self.made)
+        asked = int(self.made) - self.apart
+        if self.rows < asked:
+            notes["excluded"] = 1 - int(self.rows) / asked
         return {**notes, **self.choose(), **self.local()}
 
     def function(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -335,8 +341,12 @@ class FlowSolver(NeuralSolver[Simulator]):
             ensemble = self.ensemble(part)
             chosen[f"{part}_flow"] = ensemble.kinds[ensemble.chosen]
             chosen[f"{part}_held_out_loss"] = float(ensemble.held_out[ensemble.chosen].mean())
+        return {**chosen, **self.usual()}
+
+    def usual(self) -> dict[str, float | str]:
+        """Return how usual the observation is among the simulations."""
         seen = self.scale.context(self.x[: int(self.rows)]).double().cpu()
-        return {**chosen, **familiarity(seen, self.context(self.problem.observed()).double().cpu())}
+        return familiarity(seen, self.context(self.problem.observed()).double().cpu())
 
 
 def ample(simulations: int) -> int:
