@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sciml.bench.board import Row, Section, Step, assemble, outcome
+from sciml.bench.board import Row, Section, Step, assemble, outcome, titles
 from sciml.bench.cells import Cell, Entry, Misfit, Plan, Rung
 from sciml.bench.figures import median_curve, work_precision
 from sciml.bench.records import Result, read_result
@@ -219,6 +219,12 @@ def test_other_parameters_of_a_problem_are_another_problem(tmp_path):
         "heat diffusivity=0.1",
         "heat diffusivity=0.2",
     ]
+
+
+def test_problems_of_one_name_are_called_by_what_they_differ_in():
+    grid = "case={} train_outages=[0, 1] load_spread={}"
+    asked = [("grid", grid.format("ieee14", 0.2)), ("grid", grid.format("ieee300", 0.1)), ("heat", "diffusivity=0.1")]
+    assert titles(asked) == ["grid case=ieee14 load_spread=0.2", "grid case=ieee300 load_spread=0.1", "heat"]
 
 
 @pytest.mark.parametrize("error", [None, math.nan, -1.0])

@@ -1,6 +1,7 @@
 """The benchmark table as data: rows with estimates, and who wins each problem."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,18 +209,20 @@ def assemble(folders: Iterable[Path]) -> Board:
     found = _Gathered()
     for folder in folders:
         _gather(folder, found)
-    names = [problem for problem, _ in found.groups]
     sections = [
-        _section(
-            problem if names.count(problem) == 1 else f"{problem} {question}".strip(),
-            problem,
-            [_row(solver, config, group) for (solver, config), group in rows.items()],
-        )
-        for (problem, question), rows in found.groups.items()
+        _section(title, problem, [_row(solver, config, group) for (solver, config), group in rows.items()])
+        for title, ((problem, _), rows) in zip(titles(list(found.groups)), found.groups.items(), strict=True)
     ]
     misfits = dict.fromkeys(m for plan in found.plans for m in plan.misfits)
     conditions = found.plans[0].conditions if len(found.plans) == 1 else {}
     return Board(tuple(sections), tuple(misfits), tuple(found.unfinished), conditions)
+
+
+def titles(questions: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what (problem, parameters) are called: the name, and in what parameters those of one name differ."""
+    said = [(problem, re.split(r" (?=\w+=)", parameters)) for problem, parameters in questions]
+    shared = {name: set.intersection(*(set(each) for other, each in said if other == name)) for name, _ in said}
+    return [" ".join([name, *(part for part in parts if part not in shared[name])]) for name, parts in said]
 
 
 def outcome(rows: Sequence[Row]) -> tuple[str, list[int]]:
