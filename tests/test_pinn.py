@@ -14,6 +14,7 @@ from problems.pde.heat import Heat
 from sciml.pde.conditions import Boundary, Condition, Initial, Observed, Periodic
 from sciml.pde.domains import Box
 from sciml.pde.fields import symbol
+from sciml.runs.caveats import caveats
 from sciml.training.settings import Training
 from sciml.views.residual import Residual
 from solvers.pde import pinn
@@ -132,6 +133,20 @@ def test_the_exact_solution_has_no_loss_in_any_term(problem: Residual, exact: nn
     losses = solver.losses(batch)
     assert set(losses) == {term.name for term in problem.terms if not isinstance(term.condition, Periodic)}
     assert max(float(loss) for loss in losses.values()) < 1e-25
+    assert solver.held_out_residual(torch.device("cpu")) < 1e-13
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_what_is_left_of_an_equation_is_told_as_a_share_of_what_it_adds_up(windows: int) -> None:
+    solver = untrained(Heat(diffusivity=0.3), PINN(impose=False, windows=windows))
+    if windows == 1:
+        solver.network = Decaying()
+    else:
+        solver.network.networks = nn.ModuleList(Decaying() for _ in range(windows))
+    left = solver.held_out_residual(torch.device("cpu"))
+    assert left == pytest.approx((0.3 - 0.1) / (0.3 + 0.1), rel=1e-12)  # of κ u_xx and u_t, which decays by κ = 0.1
+    assert caveats({"held_out_residual": left}) == ("equations left unsolved to 50%",)
+    assert caveats({"held_out_residual": 0.009}) == ()
 
 
 def test_losses_are_the_mean_of_the_losses_of_each_share_of_the_rows() -> None:

@@ -317,7 +317,9 @@ def test_what_falls_short_stands_in_the_result(
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if line.startswith("│ pinn")]
     assert row.split("│")[3].rstrip().endswith(" †")
-    assert "†       pinn: stopped by max_steps" in lines
+    said = " ".join(line.removeprefix("†       pinn: ") for line in lines if line.startswith("†       pinn: "))
+    assert "equations left unsolved to " in said
+    assert "stopped by max_steps" in said
     assert caveats({"tolerance_met": "no", "stop_reason": "singular"}) == ("tolerance not met", "stopped by singular")
     assert caveats({"tolerance_met": "yes", "stop_reason": "schedule"}) == ()
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,8 @@ from ._sought import sought
 from ._weighting import Balance, Weighting
 from ._windows import BEFORE, Handover, Windows, handed, moment, refusal, split
 
+HELD_OUT = 4096
+"""Points at which it is told what is left of the equations."""
 EVALUATION_ROWS = 1 << 14
 """Points at which a network is evaluated at once."""
 
@@ -254,9 +256,11 @@ class ResidualNetwork(NeuralSolver[Residual]):
 
     def findings(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         numbers, weighting = dict(self.sought.items()), self.weighting
-        waits = {"least_causal_weight": float(weighting.times.min())} if self.causality and weighting else {}
+        told = {"held_out_residual": self.held_out_residual(next(iter(batch.values())).device)}
+        if self.causality and weighting:
+            told["least_causal_weight"] = float(weighting.times.min())
         if not (numbers or self.sought_fields) or self.schedule()[-1].optimizer != "lm":
-            return {**waits, **{name: float(number.detach()) for name, number in numbers.items()}}
+            return {**told, **{name: float(number.detach()) for name, number in numbers.items()}}
         parameters = self.trained(self.stage)
         with recording(parameters) as tape:
             rows = {name: (r.detach(), tape.jacobian(r)) for name, r in self.residuals(batch).items()}
@@ -265,7 +269,38 @@ class ResidualNetwork(NeuralSolver[Residual]):
         points = interior(self.groups).points(batch).coordinates
         for field in self.sought_fields:
             found[f"{field}_deviation"] = deviation(self.network, parameters, points, self.places[field], factor)
-        return {**waits, **found}
+        return {**told, **found}
+
+    @torch.no_grad()
+    def held_out_residual(self, device: torch.device) -> float:
+        """Return the root mean square of the residuals at points held out, by that of the size of what they add up.
+
+        The size of ``r`` is ``|r - Σ_d g_d d| + Σ_d |g_d d|``, with d the derivatives that it mentions and g_d its
+        partial derivative by d. Of several equations, and windows of time, the largest counts.
+        """
+        networks = self.network.networks if isinstance(self.network, Windows) else [self.network]
+        return max(
+            share
+            for groups, network in zip(self.stages, networks, strict=True)
+            for share in self._left(interior(groups), network, device)
+        )
+
+    def _left(self, group: Group, network: nn.Module, device: torch.device) -> Iterator[float]:
+        """Yield for each equation the share of what it adds up that a network leaves."""
+        count = HELD_OUT // len(self.stages)
+        drawn = group.part.sample(count, torch.Generator().manual_seed(HELD_OUT), self.sampling, self.real)
+        points = group.points({name: rows.to(device) for name, rows in group.pack(drawn).items()})
+        sought = {name: per_row(value, len(points)) for name, value in self.sought.items()}
+        points = replace(points, extras={**points.extras, **sought})
+        derivatives = self.interpreter(points, group.orders, network)
+        for term in group.terms:
+            relation, residual = term.relation, term.residual(points, derivatives)
+            values, arguments = derivatives(points.coordinates, relation.needs), points.arguments(relation.axes)
+            parts = [relation.partial(d)(values, arguments) * values[d] for d in relation.needs]
+            size = (residual - sum(parts)).abs() + sum(part.abs() for part in parts)
+            yield float(
+                residual.square().mean().sqrt() / size.square().mean().sqrt().clamp_min(torch.finfo(self.real).tiny)
+            )
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: residual.square().mean() for name, residual in self.residuals(batch).items()}
