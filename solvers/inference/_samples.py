@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 
 from sciml.inference.priors import Prior
+from sciml.inference.resampling import by_observation
 from sciml.solution import Posterior
 from sciml.views.simulator import Simulator
 
@@ -38,6 +39,29 @@ def sampled(
         return np.random.default_rng(seed).choice(theta, count, replace=count > len(theta))
 
     return Posterior(problem, means, state, notes, sampler=sampler)
+
+
+def rerun(
+    problem: Simulator,
+    state: Mapping[str, np.ndarray],
+    notes: Mapping[str, float | str],
+    run: Callable[[np.ndarray, int], np.ndarray],
+) -> Posterior:
+    """Return the posterior of particles kept for the observation that is scored; any other one is run for when asked.
+
+    Args:
+        problem: the simulator.
+        state: ``theta``, the particles kept, shape (n, parameters), and the ``seed`` of all runs.
+        notes: what the solver says of itself.
+        run: returns particles given an observation (data,) and a seed.
+    """
+    observed, seed = problem.observed(), int(state["seed"])
+
+    @by_observation
+    def samples(x: np.ndarray) -> np.ndarray:
+        return state["theta"] if np.array_equal(x, observed) else run(x, seed)
+
+    return sampled(problem, state, notes, samples, smooth=True)
 
 
 def deviations(x: np.ndarray) -> np.ndarray:

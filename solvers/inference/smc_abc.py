@@ -9,14 +9,14 @@ from annotated_types import Ge
 from torch import Tensor
 
 from sciml.errors import UserError
-from sciml.inference.resampling import by_observation, systematic
 from sciml.inference.simulations import Simulations
 from sciml.inference.tempering import sweep
+from sciml.sampling import systematic
 from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
-from ._samples import deviations, sampled
+from ._samples import deviations, rerun
 
 Several = Annotated[int, Ge(10)]
 FIRST = 5
@@ -74,15 +74,7 @@ class SMCABC(Solver[Simulator]):
     def _posterior(
         self, problem: Simulator, state: Mapping[str, np.ndarray], notes: Mapping[str, float | str]
     ) -> Posterior:
-        observed, seed = problem.observed(), int(state["seed"])
-
-        @by_observation
-        def samples(x: np.ndarray) -> np.ndarray:
-            if np.array_equal(x, observed):
-                return state["theta"]
-            return self._run(problem, self._first(problem, seed), x, seed)[0]
-
-        return sampled(problem, state, notes, samples, smooth=True)
+        return rerun(problem, state, notes, lambda x, seed: self._run(problem, self._first(problem, seed), x, seed)[0])
 
     def _first(self, problem: Simulator, seed: int) -> Simulations:
         return problem.simulations(max(self.particles, self.simulations // FIRST), seed)

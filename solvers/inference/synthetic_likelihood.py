@@ -9,7 +9,6 @@ from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from sciml.errors import SolveError, UserError
-from sciml.inference.resampling import by_observation
 from sciml.inference.scales import DataScale
 from sciml.inference.tempering import rise, sweep
 from sciml.parameters import Several
@@ -18,7 +17,7 @@ from sciml.solution import Posterior
 from sciml.solver import Context, Solver
 from sciml.views.simulator import Simulator
 
-from ._samples import sampled
+from ._samples import rerun
 
 KEPT = 0.5
 """Share of the particles that the next temperature leaves effective."""
@@ -72,13 +71,7 @@ class SyntheticLikelihood(Solver[Simulator]):
     def _posterior(
         self, problem: Simulator, state: Mapping[str, np.ndarray], notes: Mapping[str, float | str]
     ) -> Posterior:
-        observed, seed = problem.observed(), int(state["seed"])
-
-        @by_observation
-        def samples(x: np.ndarray) -> np.ndarray:
-            return state["theta"] if np.array_equal(x, observed) else self._run(problem, x, seed)[0]
-
-        return sampled(problem, state, notes, samples, smooth=True)
+        return rerun(problem, state, notes, lambda x, seed: self._run(problem, x, seed)[0])
 
     def _run(self, problem: Simulator, observation: np.ndarray, seed: int) -> tuple[np.ndarray, dict[str, float]]:
         """Return particles (particles, parameters) of an observation (data,), and what is to be said of them."""
