@@ -214,8 +214,13 @@ class NeuralSolver(LightningModule, Solver[P]):
         return fit(self, problem, context)
 
     def restore(self, problem: P, state: Mapping[str, np.ndarray]) -> Solution:
-        found = [torch.from_numpy(a).dtype for a in state.values() if a.dtype.kind == "f"]
-        real = min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)  # buffers may be more precise
-        module = self.fresh(problem, 0, real)
-        module.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
+        tensors = {name: torch.from_numpy(np.array(a)) for name, a in state.items()}
+        module = self.fresh(problem, 0, real_of(tensors))
+        module.load_state_dict(tensors)
         return module.solution(problem)
+
+
+def real_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the dtype of the networks in a state: its least precise real one, as buffers may be more precise."""
+    found = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+    return min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from sciml.errors import SolveError, UserError
 from sciml.files import replacing
-from sciml.neural import NeuralSolver
+from sciml.neural import NeuralSolver, real_of
 from sciml.problem import Problem
 from sciml.solution import Solution
 
@@ -98,9 +98,7 @@ def load_solution(path: Path, problem: Problem, solver: NeuralSolver[Any]) -> So
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    found = [v.dtype for v in checkpoint["state_dict"].values() if v.is_floating_point()]
-    real = min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)  # buffers may be more precise
-    module = solver.fresh(problem, 0, real)
+    module = solver.fresh(problem, 0, real_of(checkpoint["state_dict"]))
     require_match(checkpoint, module, path)
     module.load_state_dict(checkpoint["state_dict"])
     return module.solution(problem, checkpoint["notes"])

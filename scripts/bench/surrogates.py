@@ -62,10 +62,10 @@ def main() -> None:
             told = [round(one.get("two_sample", float("nan")), 3) for one in found]
             worst = [round(one.get("two_sample_rejected", float("nan")), 3) for one in found]
             print(task, name, "c2st", c2st[name], "two_sample", told, "rejected", worst, "s", seconds, flush=True)
-            figures[f"{task} {name} C2ST"] = {"value": statistics.mean(c2st[name]), "target": None, "met": True}
+            figures[f"{task} {name} C2ST"] = {"value": statistics.mean(c2st[name]), "target": None, "met": None}
         for model in ("flow", "gan"):
             lost = statistics.mean(c2st[model]) - statistics.mean(c2st["simulator, as many"])
-            figures[f"{task} C2ST lost by {model}"] = {"value": lost, "target": None, "met": True}
+            figures[f"{task} C2ST lost by {model}"] = {"value": lost, "target": None, "met": None}
     print(json.dumps({"figures": figures}))
 
 
